@@ -1,0 +1,80 @@
+# Installs what building, running and testing need, and only what is missing; says what it does. To be sourced by
+# a script that has changed into the root of the repository:
+#   . hack/install-deps.sh
+#   install_deps             to build and to run
+#   install_deps hard-way    for hack/hard-way.sh too
+#   install_deps test        to run the tests too, that of the hard way among them
+# Packages are Debian's (12 or newer). Nothing is ever removed for them.
+
+say() { printf '%s\n' "$@"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+# Prints the packages whose programs are missing. A program from elsewhere (another distribution's runc, say) serves too.
+missing_packages() {
+  wanted='runc:runc conmon:conmon catatonit:catatonit ip:iproute2 iptables:iptables unshare:util-linux mount:mount'
+  [ -z "${1:-}" ] || wanted="$wanted nft:nftables"
+  [ "${1:-}" != test ] || wanted="$wanted skopeo:skopeo umoci:umoci docker-registry:docker-registry zstd:zstd openssl:openssl git:git"
+  for pair in $wanted; do
+    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || printf '%s ' "${pair#*:}"
+  done
+  [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || printf 'containernetworking-plugins '
+  # It goes into an image that holds no library.
+  if ! [ -x /bin/busybox ] || ldd /bin/busybox >/dev/null 2>&1; then printf 'busybox-static '; fi
+}
+
+install_packages() {
+  packages=$(missing_packages "${1:-}")
+  [ -n "$packages" ] || return 0
+  command -v apt-get >/dev/null || die "missing, and there is no apt-get to install them: $packages"
+  [ "$(id -u)" = 0 ] || die "missing: $packages; run as root, or install them with apt-get"
+  say "installing Debian packages: $packages"
+  log=$(mktemp)
+  # shellcheck disable=SC2086
+  if ! { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends --no-remove $packages; } >"$log" 2>&1 </dev/null; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    die "apt-get could not install: $packages"
+  fi
+  rm -f "$log"
+  packages=$(missing_packages "${1:-}")
+  [ -z "$packages" ] || die "still missing after their installation: $packages"
+}
+
+install_node_modules() {
+  command -v node >/dev/null || die 'Node.js 20 or newer is needed, and there is no node on the PATH'
+  node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' ||
+    die "Node.js 20 or newer is needed, this is $(node --version)"
+  if node_modules_are_current; then return 0; fi
+  say 'installing npm packages'
+  log=$(mktemp)
+  if ! npm ci --no-audit --no-fund >"$log" 2>&1; then
+    grep '^npm error' "$log" | head -n 20 >&2
+    rm -f "$log"
+    die 'npm ci failed'
+  fi
+  rm -f "$log"
+}
+
+# True when every package of the lock file is there in its version; optional ones may be of another platform.
+node_modules_are_current() {
+  node -e '
+    const packages = file => JSON.parse(require("fs").readFileSync(file, "utf8")).packages;
+    const [wanted, present] = [packages("package-lock.json"), packages("node_modules/.package-lock.json")];
+    const isThere = ([path, { version, optional }]) => path === "" || optional || present[path]?.version === version;
+    process.exit(Object.entries(wanted).every(isThere) ? 0 : 1);
+  ' 2>/dev/null
+}
+
+# Compiles src into dist unless dist is newer than everything it is made of.
+build() {
+  if [ -e dist/.built ] && [ -z "$(find src proto package.json tsconfig.json tsconfig.build.json -newer dist/.built -print -quit)" ]; then
+    return 0
+  fi
+  say 'building'
+  npm run --silent build || die 'the build failed'
+}
+
+install_deps() {
+  install_packages "${1:-}"
+  install_node_modules
+}

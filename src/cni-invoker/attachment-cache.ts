@@ -1,0 +1,256 @@
+// The record of every attachment, on disk: what DEL, CHECK and GC need to know of the ADD before them.
+// Written in libcni's file format (kind cniCacheV1) and layout, <dir>/results/<network>-<container>-<interface>, so
+// that its tools read it. Unlike libcni it is written already before ADD runs, without a result: whoever finds
+// such a record knows that an ADD was cut short and is to be undone.
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { codeOf, messageOf } from '../errors.ts';
+import { CniError } from './errors.ts';
+import { type NetworkConfigList, parseNetworkConfig, parseNetworkConfigList } from './network-config.ts';
+import type { RuntimeConf } from './plugin-config.ts';
+import { decodeResult, type EncodedResult, type Result } from './result.ts';
+
+/** What is recorded of one attachment. */
+export interface CachedAttachment extends RuntimeConf {
+  network: string;
+  /** The configuration that ADD used, whole. */
+  config: NetworkConfigList;
+  /** Absent while ADD has not succeeded. */
+  result: Result | undefined;
+  /** Place among the container's attachments: DEL goes from the highest to the lowest. */
+  order: number;
+}
+
+export interface AttachmentId {
+  network: string;
+  containerId: string;
+  ifName: string;
+}
+
+export interface CachedAttachments {
+  attachments: CachedAttachment[];
+  /** Records that cannot be read; `details.file` names the file. */
+  damaged: CniError[];
+}
+
+export interface AttachmentCache {
+  /** Records that an ADD is about to run. @throws CniError already-attached, cache-failed */
+  begin(list: NetworkConfigList, rt: RuntimeConf): Promise<{ order: number }>;
+  /** Records the result of an ADD. `result` is in the version that the configuration declares. */
+  complete(list: NetworkConfigList, rt: RuntimeConf, order: number, result: EncodedResult): Promise<void>;
+  get(id: AttachmentId): Promise<CachedAttachment | undefined>;
+  /** All attachments, or those of one container, in the order of ADD. @throws CniError cache-failed */
+  list(containerId?: string): Promise<CachedAttachments>;
+  remove(id: AttachmentId): Promise<void>;
+  /** Removes a record that `list` found damaged. */
+  discard(damaged: CniError): Promise<void>;
+  /** Removes what writing a record of the container left when it was killed midway. */
+  discardDrafts(containerId: string): Promise<void>;
+}
+
+const recordSchema = z.object({
+  kind: z.literal('cniCacheV1'),
+  containerId: z.string().min(1),
+  /** Base64, as Go writes bytes in JSON. */
+  config: z.string(),
+  ifName: z.string().min(1),
+  networkName: z.string().min(1),
+  netns: z.string().default(''),
+  cniArgs: z.array(z.tuple([z.string(), z.string()])).nullish(),
+  capabilityArgs: z.record(z.string(), z.unknown()).nullish(),
+  result: z.record(z.string(), z.unknown()).nullish(),
+  /** Not of libcni, whose reader passes over it. */
+  order: z.number().int().nonnegative().default(0),
+});
+
+export function createAttachmentCache(cacheDir: string): AttachmentCache {
+  const dir = join(cacheDir, 'results');
+  // Records in the making stand outside of `results`, where other readers would take them for records.
+  const draftDir = join(cacheDir, 'drafts');
+
+  async function fileNames(containerId?: string, directory = dir): Promise<string[]> {
+    try {
+      const names = await readdir(directory);
+      return containerId === undefined ? names : names.filter(name => name.includes(`-${containerId}-`));
+    } catch (thrown) {
+      if (codeOf(thrown) === 'ENOENT') return [];
+      throw failed('list', directory, thrown);
+    }
+  }
+
+  async function put(list: NetworkConfigList, rt: RuntimeConf, order: number, result?: EncodedResult) {
+    const name = fileNameOf({ network: list.name, containerId: rt.containerId, ifName: rt.ifName });
+    const record = {
+      kind: 'cniCacheV1',
+      containerId: rt.containerId,
+      config: Buffer.from(JSON.stringify(list.raw)).toString('base64'),
+      ifName: rt.ifName,
+      networkName: list.name,
+      ...(rt.netns === '' ? {} : { netns: rt.netns }),
+      ...(rt.args?.length ? { cniArgs: rt.args } : {}),
+      ...(rt.capabilityArgs === undefined ? {} : { capabilityArgs: rt.capabilityArgs }),
+      ...(result === undefined ? {} : { result }),
+      order,
+    } satisfies z.input<typeof recordSchema> | Record<string, unknown>;
+    const draft = join(draftDir, name);
+    const write = async () => {
+      await writeFile(draft, JSON.stringify(record), { mode: 0o600 });
+      // Renaming makes it whole or absent for readers and for a daemon that is killed. It is not synced: after a
+      // power loss the namespaces that it is about are gone too.
+      await rename(draft, join(dir, name));
+    };
+    try {
+      await write().catch(async (thrown: unknown) => {
+        if (codeOf(thrown) !== 'ENOENT') throw thrown;
+        await mkdir(dir, { recursive: true, mode: 0o700 });
+        await mkdir(draftDir, { recursive: true, mode: 0o700 });
+        await write();
+      });
+    } catch (thrown) {
+      throw failed('write', join(dir, name), thrown);
+    }
+  }
+
+  async function readAll(
+    names: readonly string[],
+    containerId: string | undefined,
+  ): Promise<CachedAttachments> {
+    const damaged: CniError[] = [];
+    const records = await Promise.all(
+      names.map(name =>
+        readRecord(dir, name).catch((thrown: unknown) => {
+          if (!(thrown instanceof CniError)) throw thrown;
+          damaged.push(thrown);
+        }),
+      ),
+    );
+    const attachments = records
+      .filter(record => record !== undefined)
+      .filter(record => containerId === undefined || record.containerId === containerId)
+      .sort((a, b) => a.order - b.order);
+    return { attachments, damaged };
+  }
+
+  return {
+    async begin(network, rt) {
+      const names = await fileNames(rt.containerId);
+      const { attachments: own, damaged } = await readAll(names, rt.containerId);
+      if (damaged[0] !== undefined) throw damaged[0];
+      const twin = own.find(
+        // An attachment is (container, interface). Loopback may be configured twice; it makes no interface.
+        record => record.ifName === rt.ifName && (record.network === network.name || rt.ifName !== 'lo'),
+      );
+      if (twin !== undefined) {
+        const state = twin.result === undefined ? 'is left of an ADD that did not finish' : 'exists';
+        throw new CniError(
+          'already-attached',
+          `${rt.ifName} of container ${rt.containerId} cannot be added to network ${JSON.stringify(network.name)}: ` +
+            `its attachment to ${JSON.stringify(twin.network)} ${state}; DEL it first`,
+          { network: network.name, containerId: rt.containerId, ifName: rt.ifName },
+        );
+      }
+      const name = fileNameOf({ network: network.name, containerId: rt.containerId, ifName: rt.ifName });
+      if (names.includes(name)) {
+        throw new CniError(
+          'cache-failed',
+          `network ${JSON.stringify(network.name)} and container ${rt.containerId} need the record ${join(dir, name)}, ` +
+            'which is that of another network and container whose names run together in the same way',
+          { network: network.name, containerId: rt.containerId, ifName: rt.ifName, file: join(dir, name) },
+        );
+      }
+      const order = 1 + Math.max(-1, ...own.map(record => record.order));
+      await put(network, rt, order);
+      return { order };
+    },
+
+    complete: put,
+
+    async get(id) {
+      const record = await readRecord(dir, fileNameOf(id));
+      const same =
+        record?.network === id.network &&
+        record.containerId === id.containerId &&
+        record.ifName === id.ifName;
+      return same ? record : undefined;
+    },
+
+    list: async containerId => readAll(await fileNames(containerId), containerId),
+
+    remove: id => removeFile(join(dir, fileNameOf(id))),
+
+    async discard(damaged) {
+      if (damaged.details.file !== undefined) await removeFile(damaged.details.file);
+    },
+
+    async discardDrafts(containerId) {
+      for (const name of await fileNames(containerId, draftDir)) await removeFile(join(draftDir, name));
+    },
+  };
+}
+
+// Network, container and interface have passed their checks, so that the name stays inside of its directory.
+function fileNameOf({ network, containerId, ifName }: AttachmentId): string {
+  return `${network}-${containerId}-${ifName}`;
+}
+
+async function removeFile(path: string): Promise<void> {
+  try {
+    await rm(path, { force: true });
+  } catch (thrown) {
+    throw failed('remove', path, thrown);
+  }
+}
+
+async function readRecord(dir: string, name: string): Promise<CachedAttachment | undefined> {
+  const path = join(dir, name);
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (thrown) {
+    if (codeOf(thrown) === 'ENOENT') return undefined;
+    throw failed('read', path, thrown);
+  }
+  try {
+    const record = recordSchema.parse(JSON.parse(text));
+    return {
+      network: record.networkName,
+      containerId: record.containerId,
+      ifName: record.ifName,
+      netns: record.netns,
+      ...(record.cniArgs ? { args: record.cniArgs } : {}),
+      ...(record.capabilityArgs ? { capabilityArgs: record.capabilityArgs } : {}),
+      config: parseConfig(Buffer.from(record.config, 'base64').toString('utf8')),
+      result: record.result ? decodeResult(record.result) : undefined,
+      order: record.order,
+    };
+  } catch (thrown) {
+    throw new CniError(
+      'cache-failed',
+      `the record of an attachment, ${path}, is damaged: ${messageOf(thrown)}; ` +
+        'remove the file when its container is gone',
+      { file: path, cause: thrown },
+    );
+  }
+}
+
+/** Records of other writers may hold a single plugin's configuration. */
+function parseConfig(text: string): NetworkConfigList {
+  try {
+    return parseNetworkConfigList(text);
+  } catch (thrown) {
+    if (thrown instanceof CniError && thrown.kind === 'no-plugins') return parseNetworkConfig(text);
+    throw thrown;
+  }
+}
+
+function failed(verb: string, path: string, thrown: unknown): CniError {
+  return new CniError(
+    'cache-failed',
+    `cannot ${verb} the record of an attachment, ${path}: ${messageOf(thrown)}`,
+    {
+      file: path,
+      cause: thrown,
+    },
+  );
+}

@@ -1,0 +1,55 @@
+// The host thread: does on a thread of its own what changes the calling thread (network namespace, working
+// directory) or may block in the kernel. Driven by src/host/host-thread.ts over messages.
+import { parentPort } from 'node:worker_threads';
+import { check, HostError, sys } from './libc.ts';
+import { bringLoopbackUp, createNetnsHere, insideNetnsHere } from './netns.ts';
+import { mountOverlayHere, type OverlayRequest } from './overlay.ts';
+
+export type HostRequest =
+  | { op: 'createNetns'; path: string; loopbackUp: boolean }
+  | { op: 'loopbackUp'; path: string }
+  | { op: 'mountOverlay'; overlay: OverlayRequest }
+  | { op: 'socketInNetns'; path: string; domain: number; type: number };
+
+export type HostReply =
+  | { id: number; ok: true; value: number }
+  | { id: number; ok: false; message: string; call: string; code: string };
+
+const cloneFs = 0x200;
+
+/** Returns a file descriptor for socketInNetns, else 0. */
+function perform(request: HostRequest): number {
+  switch (request.op) {
+    case 'createNetns':
+      createNetnsHere(request.path, { loopbackUp: request.loopbackUp });
+      return 0;
+    case 'loopbackUp':
+      insideNetnsHere(request.path, bringLoopbackUp);
+      return 0;
+    case 'mountOverlay':
+      mountOverlayHere(request.overlay);
+      return 0;
+    case 'socketInNetns':
+      return insideNetnsHere(request.path, () =>
+        check(sys.socket(request.domain, request.type, 0), 'socket', `opening a socket in ${request.path}`),
+      );
+  }
+}
+
+if (parentPort) {
+  const port = parentPort;
+  check(sys.unshare(cloneFs), 'unshare', 'giving the host thread a working directory of its own');
+  port.on('message', ({ id, request }: { id: number; request: HostRequest }) => {
+    port.postMessage(answer(id, request));
+  });
+}
+
+function answer(id: number, request: HostRequest): HostReply {
+  try {
+    return { id, ok: true, value: perform(request) };
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const { call, code } = error instanceof HostError ? error : { call: request.op, code: 'EIO' };
+    return { id, ok: false, message, call, code };
+  }
+}

@@ -1,0 +1,67 @@
+// Image data is written without waiting for the disk; that is most of why a pull is quick. A killed daemon
+// loses nothing by it, because the kernel has the data. A machine that goes down may. So, before the first
+// write, a record says that this boot has data in flight; it is taken back when the file system was flushed,
+// in the background. A record of another boot means: doubt what is younger (src/image/recover.ts).
+import { readFileSync } from 'node:fs';
+import type { Logger } from '../log.ts';
+import type { WorkerPool } from './pool.ts';
+import type { ImageRecords } from './records.ts';
+
+const key = 'writing';
+
+export interface Durability {
+  /** Call before writing image data; call what it returns when done. */
+  begin(): Promise<() => void>;
+  /** When the machine went down with data in flight: since when it was. */
+  doubtedSince(): number | undefined;
+  /** The doubt is cleared. */
+  settled(): Promise<void>;
+  /** Resolves when nothing is in flight any more. */
+  idle(): Promise<void>;
+}
+
+export function createDurability(
+  records: ImageRecords['unflushed'],
+  { directory, pool, log, now }: { directory: string; pool: WorkerPool; log: Logger; now: () => number },
+): Durability {
+  const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  let writers = 0;
+  let changes = 0;
+  let flushing: Promise<void> | undefined;
+
+  async function flush(): Promise<void> {
+    while (writers === 0 && records.get(key)) {
+      const seen = changes;
+      await pool.run('sync', { path: directory });
+      if (writers === 0 && changes === seen) await records.remove(key);
+    }
+  }
+
+  function startFlush(): void {
+    flushing ??= flush()
+      .catch(error => log.warn({ err: error }, 'image data could not be flushed to disk'))
+      .finally(() => {
+        flushing = undefined;
+      });
+  }
+
+  return {
+    async begin() {
+      writers++;
+      changes++;
+      if (!records.get(key)) await records.put(key, { bootId, sinceMs: now() });
+      return () => {
+        writers--;
+        if (writers === 0) startFlush();
+      };
+    },
+    doubtedSince() {
+      const found = records.get(key);
+      return found && found.bootId !== bootId ? found.sinceMs : undefined;
+    },
+    settled: () => records.remove(key),
+    async idle() {
+      await flushing;
+    },
+  };
+}

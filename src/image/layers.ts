@@ -1,0 +1,249 @@
+// The layer store: each layer of an image unpacked once, in a directory of its own, and shared by every image
+// whose chain leads through it (image-spec, "Layer ChainID").
+//
+//     <root>/layers/<n>         one layer in overlayfs form
+//     <root>/layers/empty-<i>   nothing, for images with fewer layers than an overlay mount needs
+import { setMaxListeners } from 'node:events';
+import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CriError } from '../errors.ts';
+import type { Collection } from '../store/store.ts';
+import type { ContentStore } from './content.ts';
+import type { BlobSource, DiskUsage } from './jobs.ts';
+import type { Leases } from './leases.ts';
+import { type Compression, chainIds } from './oci.ts';
+import type { WorkerPool } from './pool.ts';
+import type { LayerRecord } from './records.ts';
+import { createSemaphore, createSharedTasks } from './shared-task.ts';
+
+/** A layer as an image needs it. */
+export interface WantedLayer {
+  /** The blob, by the digest and size that the manifest states. */
+  readonly digest: string;
+  readonly size: number;
+  readonly compression: Compression | 'sniff';
+  /** Digest of the uncompressed archive, by the image's config. */
+  readonly diffId: string;
+  readonly source: BlobSource;
+}
+
+/** Where a layer stands, for whoever watches an operation. */
+export interface LayerProgress {
+  digest: string;
+  phase: 'waiting' | 'downloading' | 'unpacking' | 'done' | 'exists';
+  /** Bytes of the blob that have been seen, of `total`. */
+  bytes: number;
+  total: number;
+}
+
+export interface LayerStore {
+  readonly directory: string;
+  /** Makes sure that all layers, the lowest first, are unpacked; returns their chainIDs. */
+  ensure(
+    layers: readonly WantedLayer[],
+    options: { signal: AbortSignal; onProgress?: ((progress: LayerProgress) => void) | undefined },
+  ): Promise<string[]>;
+  get(chainId: string): LayerRecord | undefined;
+  path(n: number): string;
+  /** Two empty directories. */
+  readonly empty: readonly [string, string];
+  /** Removes layers that are neither in what `used` says nor held by an operation. Returns how many. */
+  collect(used: () => ReadonlySet<string>): Promise<number>;
+  /** Removes directories that no record mentions: what a kill left. Returns how many. */
+  sweep(): Promise<number>;
+  usage(): Promise<DiskUsage>;
+}
+
+export interface LayerStoreParts {
+  root: string;
+  records: Collection<LayerRecord>;
+  content: ContentStore;
+  pool: WorkerPool;
+  leases: Leases;
+  /** Layers fetched and unpacked at the same time. */
+  concurrency: number;
+  now: () => number;
+}
+
+/** Opens the layer store. */
+export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore> {
+  const { records, content, pool, leases } = parts;
+  const directory = join(parts.root, 'layers');
+  const empty = [join(directory, 'empty-0'), join(directory, 'empty-1')] as const;
+  // Nobody but root may come at the programs of images, of which some run with the rights of their owner.
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await chmod(directory, 0o700);
+  for (const path of empty) await mkdir(path, { recursive: true, mode: 0o755 });
+  const inFlight = createSharedTasks<LayerRecord>();
+  const blobsInFlight = new Map<string, Promise<unknown>>();
+  const slots = createSemaphore(parts.concurrency);
+  let next = 1 + Math.max(0, ...(await numbersOnDisk()), ...records.entries().map(([, record]) => record.n));
+
+  const path = (n: number): string => join(directory, String(n));
+
+  async function numbersOnDisk(): Promise<number[]> {
+    return (await readdir(directory)).filter(name => /^[0-9]+$/.test(name)).map(Number);
+  }
+
+  async function ensure(
+    layers: readonly WantedLayer[],
+    options: { signal: AbortSignal; onProgress?: ((progress: LayerProgress) => void) | undefined },
+  ): Promise<string[]> {
+    const chain = chainIds(layers.map(layer => layer.diffId));
+    // One layer that fails ends the others: nobody waits for the rest of an image that cannot be.
+    const all = new AbortController();
+    const signal = AbortSignal.any([options.signal, all.signal]);
+    setMaxListeners(0, signal); // one for each layer
+    const recorded: Promise<LayerRecord>[] = [];
+    layers.forEach((layer, index) => {
+      const chainId = chain[index] ?? '';
+      const report = (phase: LayerProgress['phase'], bytes: number) =>
+        options.onProgress?.({ digest: layer.digest, phase, bytes, total: layer.size });
+      const existing = records.get(chainId);
+      if (existing) {
+        report('exists', layer.size);
+        recorded.push(Promise.resolve(existing));
+        return;
+      }
+      const below = chain.slice(0, index).map(id => records.get(id) ?? inFlight.peek(id));
+      const task = inFlight.run(chainId, signal, shared => make(layer, chainId, below, shared, report));
+      task.catch(() => all.abort());
+      recorded.push(task);
+    });
+    const results = await Promise.allSettled(recorded);
+    const failed = results.find(
+      result =>
+        result.status === 'rejected' &&
+        !(result.reason instanceof CriError && result.reason.kind === 'cancelled'),
+    );
+    options.signal.throwIfAborted();
+    if (failed?.status === 'rejected') throw failed.reason;
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+    return chain;
+  }
+
+  /** Fetches, unpacks, settles and records one layer; leaves nothing but its blob when it fails. */
+  async function make(
+    layer: WantedLayer,
+    chainId: string,
+    below: readonly (LayerRecord | Promise<LayerRecord> | undefined)[],
+    signal: AbortSignal,
+    report: (phase: LayerProgress['phase'], bytes: number) => void,
+  ): Promise<LayerRecord> {
+    const n = next++;
+    const release = leases.hold([directoryKey(n)]);
+    try {
+      report('waiting', 0);
+      const result = await slots.hold(async () => {
+        signal.throwIfAborted();
+        return fetchAndUnpack(layer, n, signal, report);
+      });
+      if (result.diffId !== layer.diffId) {
+        throw new CriError(
+          'imageFailed',
+          `layer ${layer.digest} unpacks to ${result.diffId}, the image's config states diffID ${layer.diffId}`,
+        );
+      }
+      const lower = (await Promise.all(below)).filter(record => record !== undefined);
+      const { implicitDirectories, foreignLinks } = result.unsettled;
+      if (lower.length > 0 && implicitDirectories.length + foreignLinks.length > 0) {
+        const lowerPaths = lower.map(record => path(record.n)).reverse();
+        await pool.run('settle', { layer: path(n), lower: lowerPaths, unsettled: result.unsettled });
+      } else if (foreignLinks.length > 0) {
+        throw new CriError(
+          'imageFailed',
+          `layer ${layer.digest} has a hard link to a file that it does not hold`,
+        );
+      }
+      signal.throwIfAborted();
+      const record: LayerRecord = { n, diffId: layer.diffId, createdAtMs: parts.now() };
+      await records.put(chainId, record);
+      report('done', layer.size);
+      return record;
+    } catch (error) {
+      // What cannot be removed now has no record and is swept at the next start.
+      await pool.run('remove', { path: path(n) }).catch(() => {});
+      throw error;
+    } finally {
+      release();
+    }
+  }
+
+  /** A blob that is being fetched for another layer of the same content is waited for, not fetched twice. */
+  async function fetchAndUnpack(
+    layer: WantedLayer,
+    n: number,
+    signal: AbortSignal,
+    report: (phase: LayerProgress['phase'], bytes: number) => void,
+  ) {
+    for (let other = blobsInFlight.get(layer.digest); other; other = blobsInFlight.get(layer.digest)) {
+      await other.catch(() => {});
+    }
+    const stored = content.has(layer.digest);
+    const phase = stored || layer.source.kind === 'file' ? 'unpacking' : 'downloading';
+    report(phase, 0);
+    const job = pool.run(
+      'layer',
+      {
+        source: stored
+          ? { kind: 'file', path: content.path(layer.digest), offset: 0, length: layer.size }
+          : layer.source,
+        digest: layer.digest,
+        size: layer.size,
+        compression: layer.compression,
+        keep: stored ? undefined : { partial: content.partialPath(layer.digest), blobs: content.blobs },
+        unpackInto: path(n),
+      },
+      { signal, onProgress: bytes => report(bytes < layer.size ? phase : 'unpacking', bytes) },
+    );
+    if (!stored) {
+      blobsInFlight.set(layer.digest, job);
+      const forget = () => void blobsInFlight.delete(layer.digest);
+      job.then(forget, forget);
+    }
+    return job;
+  }
+
+  return {
+    directory,
+    ensure,
+    get: chainId => records.get(chainId),
+    path,
+    empty,
+    async collect(used) {
+      let removed = 0;
+      const free = (chainId: string, inUse: ReadonlySet<string>) =>
+        !inUse.has(chainId) && !leases.has(chainId);
+      const inUse = used();
+      for (const [chainId, record] of records.entries().filter(([id]) => free(id, inUse))) {
+        // Asked again, because an operation may have ended while another layer was removed.
+        if (!free(chainId, used())) continue;
+        // The record goes first: a directory without a record is swept, a record without a directory lies.
+        await records.remove(chainId);
+        await pool.run('remove', { path: path(record.n) });
+        removed++;
+      }
+      return removed;
+    },
+    async sweep() {
+      const known = new Set(records.entries().map(([, record]) => record.n));
+      const left = (await numbersOnDisk()).filter(n => !known.has(n) && !leases.has(directoryKey(n)));
+      for (const n of left) await pool.run('remove', { path: path(n) });
+      return left.length;
+    },
+    async usage() {
+      const total: DiskUsage = { bytes: 0, inodes: 0 };
+      for (const [chainId, record] of records.entries()) {
+        const usage = record.usage ?? (await pool.run('measure', { path: path(record.n) }));
+        if (record.usage === undefined && records.get(chainId)?.n === record.n) {
+          await records.put(chainId, { ...record, usage });
+        }
+        total.bytes += usage.bytes;
+        total.inodes += usage.inodes;
+      }
+      return total;
+    },
+  };
+}
+
+const directoryKey = (n: number): string => `layer-directory ${n}`;

@@ -1,0 +1,165 @@
+// A worker process of image operations: takes jobs as messages, several at a time, and reports how each went.
+// Everything heavy happens here, so that the daemon keeps answering RPCs while images are pulled.
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  createReadStream,
+  createWriteStream,
+  openSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { setPriority } from 'node:os';
+import { pipeline } from 'node:stream/promises';
+import { CriError, codeOf, messageOf } from '../errors.ts';
+import { syncFileSystem } from '../host/files-ffi.ts';
+import { compareLayer } from './compare.ts';
+import { decompress } from './decompress.ts';
+import { packDifference } from './difference.ts';
+import type { FromWorker, JobKind, Jobs, ToWorker } from './jobs.ts';
+import { type JobContext, runLayerJob } from './layer-job.ts';
+import { measureTree } from './measure.ts';
+import { packArchive } from './pack.ts';
+import { createTransport } from './registry/transport.ts';
+import { settleLayer } from './settle.ts';
+
+const progressEveryMs = 100;
+const nice = 10;
+const oomScore = 500;
+
+type Handlers = {
+  [K in JobKind]: (input: Jobs[K]['input'], context: JobContext) => Promise<Jobs[K]['output']>;
+};
+
+const handlers: Handlers = {
+  layer: runLayerJob,
+  async settle({ layer, lower, unsettled }) {
+    const latin1 = (path: string) => Buffer.from(path).toString('latin1');
+    settleLayer(latin1(layer), lower.map(latin1), unsettled);
+    return null;
+  },
+  async measure({ path }) {
+    return measureTree(path);
+  },
+  async remove({ path }) {
+    rmSync(path, { recursive: true, force: true });
+    return null;
+  },
+  async hash({ path }, { signal }) {
+    const hash = createHash('sha256');
+    let size = 0;
+    for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024, signal })) {
+      hash.update(chunk);
+      size += chunk.length;
+    }
+    return { digest: `sha256:${hash.digest('hex')}`, size };
+  },
+  async inflate({ from, to, compression }, { signal }) {
+    await pipeline(decompress(createReadStream(from), compression), createWriteStream(to, { mode: 0o600 }), {
+      signal,
+    });
+    return null;
+  },
+  async pack({ members, to, mode }, { signal }) {
+    await packArchive(members, to, signal, mode);
+    return null;
+  },
+  async difference({ directory, to }, { signal }) {
+    packDifference(directory, to, signal);
+    return null;
+  },
+  async compare(comparison, { signal }) {
+    return { difference: await compareLayer(comparison, signal) };
+  },
+  async sync({ path }) {
+    const fd = openSync(path, 'r');
+    try {
+      await syncFileSystem(fd);
+    } finally {
+      closeSync(fd);
+    }
+    return null;
+  },
+};
+
+function serve(send: (message: FromWorker) => void): void {
+  const transport = createTransport();
+  const running = new Map<number, AbortController>();
+
+  async function perform(message: Exclude<ToWorker, { kind: 'cancel' }>): Promise<void> {
+    const { id } = message;
+    const controller = new AbortController();
+    running.set(id, controller);
+    let reported = 0;
+    const progress = (bytes: number) => {
+      const now = Date.now();
+      if (now - reported < progressEveryMs) return;
+      reported = now;
+      send({ id, type: 'progress', bytes });
+    };
+    try {
+      send({
+        id,
+        type: 'done',
+        output: await dispatch(message, { transport, signal: controller.signal, progress }),
+      });
+    } catch (error) {
+      send({
+        id,
+        type: 'failed',
+        message: messageOf(error),
+        kind: error instanceof CriError ? error.kind : undefined,
+        code: codeOf(error),
+      });
+    } finally {
+      running.delete(id);
+    }
+  }
+
+  process.on('message', (message: ToWorker) => {
+    if (message.kind === 'cancel')
+      running.get(message.id)?.abort(new CriError('cancelled', 'the operation was cancelled'));
+    else void perform(message);
+  });
+}
+
+/** One branch a kind, because TypeScript cannot see that handler and input belong together. */
+function dispatch(message: Exclude<ToWorker, { kind: 'cancel' }>, context: JobContext): Promise<unknown> {
+  switch (message.kind) {
+    case 'layer':
+      return handlers.layer(message.input, context);
+    case 'settle':
+      return handlers.settle(message.input, context);
+    case 'measure':
+      return handlers.measure(message.input, context);
+    case 'remove':
+      return handlers.remove(message.input, context);
+    case 'hash':
+      return handlers.hash(message.input, context);
+    case 'inflate':
+      return handlers.inflate(message.input, context);
+    case 'pack':
+      return handlers.pack(message.input, context);
+    case 'difference':
+      return handlers.difference(message.input, context);
+    case 'compare':
+      return handlers.compare(message.input, context);
+    case 'sync':
+      return handlers.sync(message.input, context);
+  }
+}
+
+/** Below the daemon and the node's other work; and the first to go when memory is short. */
+function stepBack(): void {
+  // Linux has a priority for each thread; those that come later take the main thread's.
+  for (const thread of readdirSync('/proc/self/task')) setPriority(Number(thread), nice);
+  writeFileSync('/proc/self/oom_score_adj', String(oomScore));
+}
+
+if (process.send) {
+  stepBack();
+  // The daemon is gone, perhaps killed: what is half done has no record and is swept at the next start.
+  process.on('disconnect', () => process.exit(0));
+  serve(message => process.send?.(message));
+}

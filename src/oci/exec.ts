@@ -1,0 +1,125 @@
+// Starts one command in a running container, by the runtime's `exec --detach`: the command is left as our orphan (we are
+// a subreaper) with the descriptors that we gave it as its stdio, so no process of ours stands beside it while it runs.
+import { spawn } from 'node:child_process';
+import { fchownSync, readFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { CriError } from '../errors.ts';
+import type { OrphanReaper } from '../host/orphans.ts';
+import { defaultPath } from '../host/process.ts';
+import { killTree } from '../host/process-tree.ts';
+import { identifyEnded, type ProcessIdentity } from '../host/process-watch.ts';
+import { hostId } from '../host/userns.ts';
+import { lastLogError, type OciRuntime } from './runtime.ts';
+
+export interface CommandToStart {
+  readonly containerId: string;
+  readonly bundle: string;
+  readonly command: readonly string[];
+  /** Standard input, output and error: descriptors that are the command's from now on; undefined = /dev/null. */
+  readonly stdio: readonly [number | undefined, number | undefined, number | undefined];
+  /** The command gets a terminal, whose master the runtime sends to this unix socket; stdio is unused then. */
+  readonly consoleSocket?: string;
+}
+
+const processSchema = z.looseObject({
+  env: z.array(z.string()).default([]),
+  user: z.looseObject({ uid: z.number().default(0), gid: z.number().default(0) }).prefault({}),
+});
+const rangesSchema = z
+  .array(z.object({ containerID: z.number(), hostID: z.number(), size: z.number() }))
+  .optional();
+const specSchema = z.looseObject({
+  process: processSchema,
+  linux: z.looseObject({ uidMappings: rangesSchema, gidMappings: rangesSchema }).prefault({}),
+});
+type ContainerSpec = z.infer<typeof specSchema>;
+
+/**
+ * Starts the command with the user, environment, limits and profile of the container's own process. Begin to watch the
+ * returned process at once: its exit status is for us to take.
+ * @throws CriError runtimeFailed with the runtime's own words; cancelled
+ */
+export async function startCommand(
+  wanted: CommandToStart,
+  { runtime, orphans }: { runtime: OciRuntime; orphans: OrphanReaper },
+  signal: AbortSignal,
+): Promise<ProcessIdentity> {
+  const directory = await mkdtemp(join(wanted.bundle, 'exec-'));
+  try {
+    return await orphans.hold(() => startIn(directory, wanted, runtime, signal));
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function startIn(
+  directory: string,
+  wanted: CommandToStart,
+  runtime: OciRuntime,
+  signal: AbortSignal,
+): Promise<ProcessIdentity> {
+  const { containerId, command, stdio, consoleSocket } = wanted;
+  const [processFile, pidFile, log] = ['process.json', 'pid', 'log'].map(name => join(directory, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const spec = specSchema.parse(JSON.parse(await readFile(join(wanted.bundle, 'config.json'), 'utf8')));
+  await writeFile(processFile, JSON.stringify(processSpec(spec, wanted)), { mode: 0o600 });
+  giveAway(stdio, spec);
+  const child = spawn(
+    runtime.options.binary,
+    [
+      ...runtime.globalArguments,
+      ...['--log', log, '--log-format', 'json', 'exec', '--detach'],
+      ...['--process', processFile, '--pid-file', pidFile],
+      ...(consoleSocket === undefined ? [] : ['--console-socket', consoleSocket]),
+      containerId,
+    ],
+    { env: { PATH: defaultPath }, stdio: stdio.map(fd => fd ?? 'ignore'), detached: true },
+  );
+  const onAbort = () => child.kill('SIGKILL');
+  signal.addEventListener('abort', onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  const ended = await new Promise<string | Error>(resolve => {
+    child.once('exit', (code, signalName) =>
+      resolve(signalName ? `it was ended by ${signalName}` : code === 0 ? '' : `it exited with code ${code}`),
+    );
+    child.once('error', resolve);
+  });
+  signal.removeEventListener('abort', onAbort);
+  const process = ended === '' ? identifyEnded(Number(readFileSync(pidFile, 'latin1'))) : undefined;
+  if (process && !signal.aborted) return process;
+  if (process) killTree(process);
+  const why =
+    ended instanceof Error
+      ? ended.message
+      : (lastLogError(log) ??
+        `the OCI runtime gave no reason; ${ended || 'the process that it started was gone at once'}`);
+  const words = `command ${JSON.stringify(command)} could not be run in container ${containerId}: ${why}`;
+  throw new CriError(signal.aborted ? 'cancelled' : 'runtimeFailed', words);
+}
+
+/** Programs open /dev/stdout by name. In a user namespace the runtime cannot give them what belongs to the node's root. */
+function giveAway(stdio: CommandToStart['stdio'], { process: { user }, linux }: ContainerSpec): void {
+  const uid = linux.uidMappings && hostId(linux.uidMappings, user.uid);
+  const gid = linux.gidMappings && hostId(linux.gidMappings, user.gid);
+  if (uid === undefined || gid === undefined) return;
+  for (const fd of stdio) if (fd !== undefined) fchownSync(fd, uid, gid);
+}
+
+/** The container's own process with another command. */
+function processSpec(spec: ContainerSpec, { command, consoleSocket }: CommandToStart): unknown {
+  const terminal = consoleSocket !== undefined;
+  const { env } = spec.process;
+  const hasTerm = env.some(variable => variable.startsWith('TERM='));
+  return {
+    ...spec.process,
+    args: command,
+    terminal,
+    // What docker and containerd tell programs of the terminal that they get.
+    env: terminal && !hasTerm ? [...env, 'TERM=xterm'] : env,
+  };
+}

@@ -1,0 +1,212 @@
+// Parts of a running pod are taken away behind the daemon's back: it must say so, and still end and remove the pod whole.
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterOnePod, type Everything, everything, untilAsBefore } from '../support/everything.ts';
+import { startNode, type TestNode, until } from '../support/node.ts';
+
+let node: TestNode;
+let before: Everything;
+beforeAll(async () => {
+  node = await startNode();
+  before = await afterOnePod(node);
+});
+afterAll(() => node.destroy());
+
+/** Pids of the node's processes whose command line holds all the words. */
+function pidsOf(...words: string[]): number[] {
+  const lines = execFileSync('ps', ['-eo', 'pid=,args='], { encoding: 'utf8' }).split('\n');
+  return lines
+    .filter(line => words.every(word => line.includes(word)))
+    .map(line => Number.parseInt(line, 10));
+}
+
+/** Pids of the processes in the cgroup of a container or pause container. */
+function processesOf(id: string): number[] {
+  for (const root of ['/sys/fs/cgroup/memory', '/sys/fs/cgroup']) {
+    try {
+      const text = readFileSync(join(root, node.cgroupParent, id, 'cgroup.procs'), 'utf8');
+      return text.split('\n').filter(Boolean).map(Number);
+    } catch {
+      // not there, or not any more
+    }
+  }
+  return [];
+}
+
+const killNow = (pids: readonly number[]) => {
+  expect(pids).not.toEqual([]);
+  for (const pid of pids) process.kill(pid, 'SIGKILL');
+};
+const conmonOf = (containerId: string) => pidsOf('conmon', containerId);
+const podState = async (podSandboxId: string) =>
+  (await node.cri.PodSandboxStatus({ podSandboxId })).status?.state;
+const netnsNames = () => readdirSync('/run/netns');
+
+const daemons = [
+  { daemon: 'the daemon that started it', restart: async () => {} },
+  {
+    daemon: 'a later daemon',
+    async restart() {
+      await node.kill();
+      await node.start();
+    },
+  },
+];
+
+describe.each(daemons)('with $daemon', ({ restart }) => {
+  it('a container whose conmon is killed ends with it, as 255 and Unknown', async () => {
+    const pod = await node.runPod();
+    const id = await node.runContainer(pod, 'sleep 1000');
+    await restart();
+    killNow(conmonOf(id));
+    expect(await node.untilExited(id)).toMatchObject({
+      exitCode: 255,
+      reason: 'Unknown',
+      message: expect.stringContaining('conmon'),
+    });
+    await until('its processes are gone', () => processesOf(id).length === 0 || undefined);
+    expect(await podState(pod)).toBe('SANDBOX_READY');
+    await untilAsBefore(node, before);
+  });
+
+  it("a container whose first process is killed reports the signal's exit code", async () => {
+    const id = await node.runContainer(await node.runPod(), 'sleep 1000');
+    await restart();
+    killNow(processesOf(id));
+    expect(await node.untilExited(id)).toMatchObject({ exitCode: 137, reason: 'Error' });
+    await untilAsBefore(node, before);
+  });
+
+  it('a pod whose pause process is killed is NOTREADY, and takes no more containers', async () => {
+    const pod = await node.runPod();
+    const id = await node.runContainer(pod, 'sleep 1000');
+    await restart();
+    killNow(processesOf(pod));
+    await until('the sandbox is NOTREADY', async () =>
+      (await podState(pod)) === 'SANDBOX_NOTREADY' ? true : undefined,
+    );
+    await expect(node.createContainer(pod, 'true')).rejects.toThrow(/FAILED_PRECONDITION.*not READY/);
+    await node.untilExited(id); // its pid namespace was the pod's, and ended with the first process of that
+    await untilAsBefore(node, before);
+  });
+
+  it('a network namespace that was unmounted by hand does not leave its address and firewall rules', async () => {
+    const pod = await node.runPod();
+    const [name] = netnsNames();
+    await restart();
+    execFileSync('umount', [`/run/netns/${name}`]);
+    await node.cri.StopPodSandbox({ podSandboxId: pod });
+    await node.cri.RemovePodSandbox({ podSandboxId: pod });
+    await untilAsBefore(node, before);
+  });
+
+  it('a network namespace that was removed with its name does not leave them either', async () => {
+    const pod = await node.runPod();
+    const [name] = netnsNames();
+    await restart();
+    execFileSync('ip', ['netns', 'delete', `${name}`]);
+    await node.cri.RemovePodSandbox({ podSandboxId: pod });
+    await untilAsBefore(node, before);
+  });
+
+  it('a bundle that was deleted does not keep a container from being stopped and removed', async () => {
+    const pod = await node.runPod();
+    const id = await node.runContainer(pod, 'sleep 1000');
+    await restart();
+    for (const name of readdirSync(join(node.state, 'containers', id))) {
+      if (name !== 'rootfs') rmSync(join(node.state, 'containers', id, name), { recursive: true });
+    }
+    await node.cri.StopContainer({ containerId: id, timeout: 0 });
+    expect(await node.status(id)).toMatchObject({ state: 'CONTAINER_EXITED', exitCode: 137 });
+    await untilAsBefore(node, before);
+  });
+});
+
+describe('after a reboot', () => {
+  /** What a reboot does to the node: processes, mounts, namespaces and links are gone, and `state` is empty. */
+  async function reboot(): Promise<void> {
+    await node.kill();
+    // Containers first, while their conmon reaps them: not every machine that runs tests has an init that does.
+    for (const pids of [cgroupMembers(), pidsOf(node.directory)]) {
+      for (const pid of pids) killIfThere(pid);
+    }
+    await until('its processes are gone', () => cgroupMembers().length === 0 || undefined);
+    for (const path of [...mountsBelow(node.state), ...mountsBelow('/run/netns/')]) {
+      await execa('umount', ['-l', path], { reject: false });
+    }
+    for (const name of netnsNames()) rmSync(`/run/netns/${name}`);
+    await execa('ip', ['link', 'delete', node.bridge], { reject: false });
+    for (const table of ['nat', 'filter']) {
+      for (const command of ['iptables', 'ip6tables']) {
+        await execa(command, ['-t', table, '-F'], { reject: false });
+        await execa(command, ['-t', table, '-X'], { reject: false });
+      }
+    }
+    const cgroups = ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*${node.cgroupParent}/*`];
+    await execa('find', [...cgroups, '-exec', 'rmdir', '{}', ';'], { reject: false });
+    rmSync(node.state, { recursive: true });
+  }
+
+  function killIfThere(pid: number): void {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // it has ended meanwhile
+    }
+  }
+
+  const cgroupMembers = () =>
+    execFileSync(
+      'sh',
+      ['-c', `cat $(find /sys/fs/cgroup -path '*${node.cgroupParent}/*' -name cgroup.procs)`],
+      {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+      },
+    )
+      .split('\n')
+      .filter(Boolean)
+      .map(Number);
+
+  const mountsBelow = (prefix: string) =>
+    execFileSync('cat', ['/proc/self/mountinfo'], { encoding: 'utf8' })
+      .split('\n')
+      .map(line => line.split(' ')[4] ?? '')
+      .filter(path => path.startsWith(prefix))
+      .reverse();
+
+  it('old pods are NOTREADY, their containers exited, their addresses free; cleaning up leaves nothing', async () => {
+    const pod = await node.runPod();
+    const [running, created] = [
+      await node.runContainer(pod, 'sleep 1000'),
+      await node.createContainer(pod, 'true'),
+    ];
+    const exited = await node.runContainer(pod, 'exit 3');
+    await node.untilExited(exited);
+    await reboot();
+    await node.start();
+
+    expect(await podState(pod)).toBe('SANDBOX_NOTREADY');
+    expect(await node.status(running)).toMatchObject({
+      state: 'CONTAINER_EXITED',
+      exitCode: 255,
+      reason: 'Unknown',
+    });
+    expect(await node.status(exited)).toMatchObject({ state: 'CONTAINER_EXITED', exitCode: 3 });
+    expect((await node.status(created)).state).not.toBe('CONTAINER_RUNNING');
+    await expect(node.cri.StartContainer({ containerId: created })).rejects.toThrow();
+    await until('the addresses are free', () =>
+      everything(node).files.every(path => !/\/ipam\/.*\d+\.\d+\.\d+\.\d+$/.test(path)) ? true : undefined,
+    );
+
+    // The node works: a pod with the old one's name must wait for its removal, another need not.
+    const fresh = await node.runPod();
+    expect((await node.output(fresh, 'echo up')).lines).toEqual(['up']);
+    await node.cri.RemovePodSandbox({ podSandboxId: fresh });
+    await node.cri.RemovePodSandbox({ podSandboxId: pod });
+    await untilAsBefore(node, before);
+  });
+});

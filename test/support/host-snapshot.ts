@@ -1,0 +1,91 @@
+// What the kernel and the disk hold that a runtime may leak: taken before and after, and compared.
+import { execFileSync } from 'node:child_process';
+import { type Dirent, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export interface HostSnapshot {
+  netns: string[];
+  links: string[];
+  addresses: string[];
+  routes: string[];
+  firewall: string[];
+  mounts: string[];
+  reservations: string[];
+  cgroups: string[];
+  processes: string[];
+}
+
+const lines = (text: string) => text.split('\n').filter(line => line !== '');
+const output = (command: string, ...args: string[]) =>
+  lines(execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }));
+
+/** @param mark a text that stands in the command line or cgroup of every process of the node under test */
+export function hostSnapshot(mark: string): HostSnapshot {
+  return {
+    netns: list('/run/netns'),
+    links: output('ip', '-o', 'link').map(line => line.replace(/^\d+: ([^:@]+).*/, '$1')),
+    addresses: output('ip', '-o', '-4', 'addr').map(line => line.replace(/^\d+: +/, '')),
+    routes: output('ip', 'route').map(line => line.replace(' linkdown', '')),
+    firewall: firewall(),
+    mounts: lines(readFileSync('/proc/self/mountinfo', 'utf8')).map(line => line.split(' ')[4] ?? ''),
+    reservations: list('/var/lib/cni/networks').flatMap(network =>
+      list(join('/var/lib/cni/networks', network))
+        .filter(name => /^[0-9a-f.:]+$/.test(name))
+        .map(name => `${network}/${name}`),
+    ),
+    cgroups: cgroups(mark),
+    processes: processes(mark),
+  };
+}
+
+function list(directory: string): string[] {
+  return existsSync(directory) ? readdirSync(directory).sort() : [];
+}
+
+/** Chains and rules; not the empty tables and base chains that the first use of iptables makes for good. */
+function firewall(): string[] {
+  return ['iptables-save', 'ip6tables-save'].flatMap(command =>
+    output(command)
+      .filter(line => line.startsWith('-A') || line.startsWith(':CNI'))
+      .map(line => `${command}: ${line.replace(/ \[.*/, '')}`),
+  );
+}
+
+function cgroups(mark: string): string[] {
+  const found: string[] = [];
+  const walk = (directory: string, depth: number) => {
+    for (const entry of entriesOf(directory)) {
+      if (!entry.isDirectory()) continue;
+      const path = join(directory, entry.name);
+      if (path.includes(mark)) found.push(path);
+      if (depth < 6) walk(path, depth + 1);
+    }
+  };
+  walk('/sys/fs/cgroup', 0);
+  return found.sort();
+}
+
+/** None of a directory that has just gone: others on this machine make and remove cgroups too. */
+function entriesOf(directory: string): Dirent[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true });
+  } catch {
+    return [];
+  }
+}
+
+/** Living processes that carry the mark; zombies are whoever's that should reap them. */
+function processes(mark: string): string[] {
+  return readdirSync('/proc').flatMap(pid => {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return [];
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+      if (/^[ZX]$/.test(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3))) return [];
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
+      const cgroup = readFileSync(`/proc/${pid}/cgroup`, 'latin1');
+      return command.includes(mark) || cgroup.includes(mark) ? [command.slice(0, 200)] : [];
+    } catch {
+      return []; // it ended meanwhile
+    }
+  });
+}
