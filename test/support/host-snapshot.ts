@@ -34,7 +34,7 @@ export function hostSnapshot(mark: string): HostSnapshot {
         .map(name => `${network}/${name}`),
     ),
     cgroups: cgroups(mark),
-    processes: processes(mark),
+    processes: markedProcesses(mark).map(({ command }) => command),
   };
 }
 
@@ -75,7 +75,7 @@ function entriesOf(directory: string): Dirent[] {
 }
 
 /** Living processes that carry the mark; zombies are whoever's that should reap them. */
-function processes(mark: string): string[] {
+export function markedProcesses(mark: string): { pid: number; command: string }[] {
   return readdirSync('/proc').flatMap(pid => {
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return [];
     try {
@@ -83,7 +83,8 @@ function processes(mark: string): string[] {
       if (/^[ZX]$/.test(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3))) return [];
       const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
       const cgroup = readFileSync(`/proc/${pid}/cgroup`, 'latin1');
-      return command.includes(mark) || cgroup.includes(mark) ? [command.slice(0, 200)] : [];
+      const isMarked = command.includes(mark) || cgroup.includes(mark);
+      return isMarked ? [{ pid: Number(pid), command: command.slice(0, 200) }] : [];
     } catch {
       return []; // it ended meanwhile
     }
