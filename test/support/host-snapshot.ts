@@ -27,7 +27,9 @@ export function hostSnapshot(mark: string): HostSnapshot {
     addresses: output('ip', '-o', '-4', 'addr').map(line => line.replace(/^\d+: +/, '')),
     routes: output('ip', 'route').map(line => line.replace(' linkdown', '')),
     firewall: firewall(),
-    mounts: lines(readFileSync('/proc/self/mountinfo', 'utf8')).map(line => line.split(' ')[4] ?? ''),
+    mounts: mounts()
+      .filter(({ key }) => !foreignMounts.has(key))
+      .map(({ path }) => path),
     reservations: list('/var/lib/cni/networks').flatMap(network =>
       list(join('/var/lib/cni/networks', network))
         .filter(name => /^[0-9a-f.:]+$/.test(name))
@@ -36,6 +38,20 @@ export function hostSnapshot(mark: string): HostSnapshot {
     cgroups: cgroups(mark),
     processes: markedProcesses(mark).map(({ command }) => command),
   };
+}
+
+/**
+ * Mounts that were there before any test. They are left out: in a mount namespace of its own this process has copies of
+ * the host's, which vanish when their owners remove what they stand on.
+ */
+const foreignMounts = new Set(mounts().map(({ key }) => key));
+
+/** What is mounted here, with what tells each mount from all others. */
+function mounts(): { key: string; path: string }[] {
+  return lines(readFileSync('/proc/self/mountinfo', 'utf8')).map(line => {
+    const [id, , , , path = ''] = line.split(' ');
+    return { key: `${id} ${path}`, path };
+  });
 }
 
 function list(directory: string): string[] {
