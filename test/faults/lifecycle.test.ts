@@ -134,9 +134,9 @@ const operations: Operation[] = [
     async afterwards() {
       await expectNoHalfImage();
       // What a broken pull has fetched is kept for this one.
-      await pulled();
+      await insisting(pulled);
       await expectNoHalfImage();
-      await node.cri.RemoveImage(asImage);
+      await insisting(() => node.cri.RemoveImage(asImage));
     },
   },
   {
@@ -145,7 +145,7 @@ const operations: Operation[] = [
     call: (_, signal) => node.cri.RemoveImage(asImage, { signal }),
     async afterwards() {
       await expectNoHalfImage();
-      await node.cri.RemoveImage(asImage);
+      await insisting(() => node.cri.RemoveImage(asImage));
     },
   },
 ];
@@ -155,13 +155,11 @@ const faultOf = ({ operation, step, verb }: Span, rest: string) => `${operation}
 
 /** Runs the operation under the faults; returns the steps that the engine took meanwhile, each once. */
 async function spansOf(operation: Operation, ...faults: string[]): Promise<Span[]> {
-  const id = await prepared(operation);
-  await sleep(settleMs);
-  const offset = (await node.log()).length;
+  const id = await insisting(operation.prepare);
+  const offset = (await settledLog()).length;
   arm(...faults);
   await operation.call(id, never).catch(() => {});
-  await sleep(settleMs);
-  const lines = (await node.log()).slice(offset).split('\n').filter(Boolean);
+  const lines = (await settledLog()).slice(offset).split('\n').filter(Boolean);
   await operation.afterwards?.(id);
   const spans = lines
     .map(line => JSON.parse(line) as Span & { msg: string })
@@ -169,8 +167,18 @@ async function spansOf(operation: Operation, ...faults: string[]): Promise<Span[
   return [...new Map(spans.map(span => [faultOf(span, ''), span])).values()];
 }
 
-/** How long a container's end goes on behind the call that ended it. */
-const settleMs = 300;
+/** The daemon's log when nothing more comes: a container's end goes on behind the call that ended it. */
+async function settledLog(): Promise<string> {
+  let before = '';
+  return until('the log stands still', async () => {
+    const log = await node.log();
+    const isStill = log === before;
+    before = log;
+    if (!isStill) await sleep(settleMs);
+    return isStill ? log : undefined;
+  });
+}
+const settleMs = 500;
 
 /** One way to disturb an operation. */
 interface Case {
@@ -235,11 +243,11 @@ function secondFaults(operation: Operation, last: Span, undo: Span): Case[] {
   ];
 }
 
-/** Preparing is not what is disturbed here; on a busy machine it may meet the short deadlines. */
-async function prepared({ prepare }: Operation): Promise<string> {
+/** What is not disturbed here may nevertheless meet the short deadlines, on a busy machine. */
+async function insisting<T>(work: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
-      return await prepare();
+      return await work();
     } catch (error) {
       if (tries === 5) throw error;
     }
@@ -247,20 +255,17 @@ async function prepared({ prepare }: Operation): Promise<string> {
 }
 
 /** A caller goes away in the end, which is what bounds a step without a deadline of its own (a grace period). */
-const patienceMs = 5000;
+const patienceMs = 4000;
 
 async function disturb({ operation, faults, inRecovery = [], cancels }: Case): Promise<void> {
-  const id = await prepared(operation);
+  const id = await insisting(operation.prepare);
   const abort = new AbortController();
   arm(...faults);
-  const patience = AbortSignal.timeout(patienceMs);
-  const call = operation.call(id, AbortSignal.any([abort.signal, patience])).catch(() => {});
-  if (cancels) {
-    await until('the fault has struck', () => armed() === '' || undefined);
-    abort.abort();
-  }
-  await call;
+  const call = operation.call(id, abort.signal).catch(() => {});
   await until('every fault has struck', () => armed() === '' || undefined);
+  const patience = setTimeout(() => abort.abort(), cancels ? 0 : patienceMs);
+  await call;
+  clearTimeout(patience);
   if (faults.some(fault => fault.endsWith('kill'))) await restart(inRecovery);
   await operation.afterwards?.(id);
 }

@@ -210,7 +210,7 @@ describe('a container of a node without a bound for held output', () => {
     const other = await startNode();
     const id = await other.runContainer(await other.runPod(), 'exec sleep 1000');
     const cmd = ['sh', '-c', 'sleep 4001 & echo started'];
-    const { stdout, exitCode } = await other.cri.ExecSync({ containerId: id, cmd, timeout: 1 });
+    const { stdout, exitCode } = await other.cri.ExecSync({ containerId: id, cmd, timeout: 5 });
     expect([Buffer.from(stdout).toString(), exitCode]).toEqual(['started\n', 0]);
     const call = other.cri.ExecSync({ containerId: id, cmd }, { timeoutMs: 500 });
     expect((await failureOf(call)).code).toBe(grpc.DEADLINE_EXCEEDED);

@@ -14,7 +14,6 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -29,6 +28,7 @@ import {
   writeLayout,
 } from '../support/image/make-image.ts';
 import { pushImage, startRegistry } from '../support/image/registry.ts';
+import { until } from '../support/node.ts';
 
 const criTs = fileURLToPath(new URL('../../bin/cri-ts', import.meta.url));
 
@@ -83,10 +83,10 @@ async function startDaemon(): Promise<{ child: ChildProcess; stop(): Promise<voi
     log += text;
   });
   const cri = connectCri(join(directory, 'cri.sock'));
-  for (let i = 0; !(await cri.Version({}).catch(() => undefined)); i++) {
-    if (child.exitCode !== null || i > 400) throw new Error(`the daemon did not start: ${log}`);
-    await sleep(25);
-  }
+  await until('the daemon serves', () => {
+    if (child.exitCode !== null) throw new Error(`the daemon did not start: ${log}`);
+    return cri.Version({}).catch(() => undefined);
+  });
   cri.close();
   return {
     child,
@@ -163,20 +163,23 @@ describe('cri-ts image on the store alone', () => {
   it('shows on a terminal how far each layer is, and how fast', async () => {
     const layer = image.layers[0];
     if (!layer) throw new Error('the image has no layer');
+    let shown = '';
     const liar = await startLiar(async (_, response, path) => {
       if (!path.endsWith(layer.digest)) return false;
       response.writeHead(200, { 'content-length': layer.size });
       response.write(layer.bytes.subarray(0, 100_000));
-      await sleep(700); // some redraws
+      await until('the speed is shown', () => / \d+\.\d kB\/s/.test(shown) || undefined);
       response.end(layer.bytes.subarray(100_000));
       return true;
     });
     liar.addImage(image, 'latest');
     try {
       const command = `${criTs} image pull ${liar.address}/app --config ${join(directory, 'config.toml')}`;
-      const shown = await new Promise<string>(resolve => {
-        execFile('script', ['-qec', command, '/dev/null'], (_, stdout) => resolve(stdout));
+      const terminal = execFile('script', ['-qec', command, '/dev/null']);
+      terminal.stdout?.on('data', (text: string) => {
+        shown += text;
       });
+      await once(terminal, 'close');
       const short = layer.digest.slice(7, 19);
       const total = `${(layer.size / 1000).toFixed(1)} kB`;
       const number = '\\d+\\.\\d kB';

@@ -10,9 +10,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Liar, sendBlob, startLiar, type TakeOver } from '../support/image/liar.ts';
 import { blobOf, filesLike, type Image, layerOf, makeImage, makeTar } from '../support/image/make-image.ts';
 import { openTestImages, type TestImages } from '../support/image/open-images.ts';
+import { until } from '../support/node.ts';
 
-const progressTimeoutMs = 700;
-const patience = { timeout: 20_000 };
+const progressTimeoutMs = 2000;
+const patience = { timeout: 60_000 };
 let test: TestImages;
 let image: Image;
 let liar: Liar | undefined;
@@ -244,7 +245,8 @@ it('layers are fetched at most max_concurrent_downloads at a time, over connecti
     if (!digests.has(path.slice(path.lastIndexOf('/') + 1))) return false;
     most = Math.max(most, ++atWork);
     response.once('close', () => atWork--);
-    await sleep(100);
+    await until('a second one is at work', () => most > 1 || undefined);
+    await sleep(100); // in which a third might come
     return false;
   });
   liar?.addImage(many, 'many');
@@ -516,8 +518,10 @@ describe('a pull that is cut off', () => {
     const pull = test.images.pull(name, { signal: controller.signal });
     pull.catch(() => {});
     const partial = join(test.root, 'content/ingest', layerOfImage().digest.slice(7));
-    for (let i = 0; i < 200 && !(existsSync(partial) && statSync(partial).size === 300_000); i++)
-      await new Promise(resolve => setTimeout(resolve, 20));
+    await until(
+      'the first part has come',
+      () => (existsSync(partial) && statSync(partial).size === 300_000) || undefined,
+    );
     controller.abort();
     await expect(pull).rejects.toMatchObject({ kind: 'cancelled' });
     await expect.poll(layerDirectories, patience).toEqual([]);

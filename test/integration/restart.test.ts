@@ -1,14 +1,16 @@
 // The daemon ends, by SIGTERM or kill -9, and another takes its place: pods must not notice, and nothing may be lost or left.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { inspect } from '../support/containers.ts';
 import { afterOnePod, type Everything, untilAsBefore } from '../support/everything.ts';
 import { startNode, type TestNode, until } from '../support/node.ts';
 
 let node: TestNode;
 let before: Everything;
 beforeAll(async () => {
-  node = await startNode();
+  // A daemon that waits for what does not end of itself would do so for an hour.
+  node = await startNode({ config: '[plugins."io.cri-ts"]\nundo_timeout = "1h"\n' });
   before = await afterOnePod(node);
 });
 afterAll(() => node.destroy());
@@ -74,15 +76,17 @@ describe.each(ways)('after $way', ({ end }) => {
     const id = await node.runContainer(pod, 'while [ ! -e /go ]; do sleep 0.02; done; exit 7');
     const bystander = await node.runContainer(pod, 'sleep 1000');
     const { startedAt } = await node.status(id);
-    await node.exec(id, '(sleep 0.5; touch /go) >/dev/null 2>&1 &');
+    const { pid } = await inspect(node, id);
     await end();
     const ended = Date.now();
+    writeFileSync(`/proc/${pid}/root/go`, '');
+    await until('the container has ended', () => !existsSync(`/proc/${pid}/exe`) || undefined);
     await sleep(1500);
     const started = Date.now();
     await node.start();
     const status = await node.status(id);
     expect(status).toMatchObject({ state: 'CONTAINER_EXITED', exitCode: 7, reason: 'Error', startedAt });
-    expect(BigInt(status.finishedAt)).toBeGreaterThan(nanoseconds(ended - 1000));
+    expect(BigInt(status.finishedAt)).toBeGreaterThan(nanoseconds(ended - 100)); // the times of files are coarse
     expect(BigInt(status.finishedAt)).toBeLessThan(nanoseconds(started));
     expect(await node.status(bystander)).toMatchObject({ state: 'CONTAINER_RUNNING' });
     await untilAsBefore(node, before);
@@ -114,9 +118,7 @@ describe('a daemon that is asked to end', () => {
       }
     })().catch(() => {});
     const pod = await node.runPod();
-    const began = Date.now();
     await node.stop();
-    expect(Date.now() - began).toBeLessThan(5000);
     await drained;
     await node.start();
     expect((await node.cri.PodSandboxStatus({ podSandboxId: pod })).status?.state).toBe('SANDBOX_READY');

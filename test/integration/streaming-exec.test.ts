@@ -1,6 +1,6 @@
 // Exec through the CRI and the streaming server, on the real runc, with clients that speak SPDY and WebSocket by the
 // protocols' own words.
-import { createHash } from 'node:crypto';
+import { createHash, randomInt } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -29,6 +29,9 @@ async function execUrl(
 async function spdyExec(cmd: string[], wanted: Wanted = {}, options: Parameters<typeof openRemote>[2] = {}) {
   return openRemote(await execUrl(cmd, wanted), wanted, options);
 }
+
+/** Seconds that no other command on this machine sleeps: a leftover of another run must not be taken for this one's. */
+const uniqueSleep = () => String(randomInt(1e8, 2 ** 31));
 
 const processes = (needle: string) =>
   readdirSync('/proc')
@@ -112,7 +115,7 @@ describe('exec over SPDY', () => {
   });
 
   it('kills the command and all it started when the client goes away', async () => {
-    const mark = '71234567';
+    const mark = uniqueSleep();
     const { client, stream } = await spdyExec(['sh', '-c', `sleep ${mark} & echo up; sleep ${mark}`], {
       stdin: true,
     });
@@ -289,7 +292,7 @@ describe('a gigabyte', () => {
 
 describe('the end of the daemon', () => {
   it('ends the commands of its clients, and leaves the container as it is', async () => {
-    const mark = '81234567';
+    const mark = uniqueSleep();
     const { client, stream } = await spdyExec(['sh', '-c', `echo up; sleep ${mark}`]);
     expect(String((await stream('stdout').take(1).toArray())[0])).toBe('up\n');
     await node.stop();

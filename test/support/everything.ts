@@ -65,7 +65,7 @@ export async function cleanUp({ cri }: TestNode): Promise<unknown[]> {
 export async function untilAsBefore(node: TestNode, before: Everything): Promise<void> {
   let failures: unknown[] = [];
   const began = Date.now();
-  const tooLong = () => Date.now() - began > 15_000;
+  const tooLong = () => Date.now() - began > 50_000;
   await until('the node is as it was', async () => {
     failures = await cleanUp(node);
     const left = differences(before, everything(node));

@@ -27,15 +27,31 @@ export function hostSnapshot(mark: string): HostSnapshot {
     addresses: output('ip', '-o', '-4', 'addr').map(line => line.replace(/^\d+: +/, '')),
     routes: output('ip', 'route').map(line => line.replace(' linkdown', '')),
     firewall: firewall(),
-    mounts: lines(readFileSync('/proc/self/mountinfo', 'utf8')).map(line => line.split(' ')[4] ?? ''),
+    mounts: mounts()
+      .filter(({ key }) => !foreignMounts.has(key))
+      .map(({ path }) => path),
     reservations: list('/var/lib/cni/networks').flatMap(network =>
       list(join('/var/lib/cni/networks', network))
         .filter(name => /^[0-9a-f.:]+$/.test(name))
         .map(name => `${network}/${name}`),
     ),
     cgroups: cgroups(mark),
-    processes: processes(mark),
+    processes: markedProcesses(mark).map(({ command }) => command),
   };
+}
+
+/**
+ * Mounts that were there before any test. They are left out: in a mount namespace of its own this process has copies of
+ * the host's, which vanish when their owners remove what they stand on.
+ */
+const foreignMounts = new Set(mounts().map(({ key }) => key));
+
+/** What is mounted here, with what tells each mount from all others. */
+function mounts(): { key: string; path: string }[] {
+  return lines(readFileSync('/proc/self/mountinfo', 'utf8')).map(line => {
+    const [id, , , , path = ''] = line.split(' ');
+    return { key: `${id} ${path}`, path };
+  });
 }
 
 function list(directory: string): string[] {
@@ -75,7 +91,7 @@ function entriesOf(directory: string): Dirent[] {
 }
 
 /** Living processes that carry the mark; zombies are whoever's that should reap them. */
-function processes(mark: string): string[] {
+export function markedProcesses(mark: string): { pid: number; command: string }[] {
   return readdirSync('/proc').flatMap(pid => {
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return [];
     try {
@@ -83,7 +99,8 @@ function processes(mark: string): string[] {
       if (/^[ZX]$/.test(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3))) return [];
       const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
       const cgroup = readFileSync(`/proc/${pid}/cgroup`, 'latin1');
-      return command.includes(mark) || cgroup.includes(mark) ? [command.slice(0, 200)] : [];
+      const isMarked = command.includes(mark) || cgroup.includes(mark);
+      return isMarked ? [{ pid: Number(pid), command: command.slice(0, 200) }] : [];
     } catch {
       return []; // it ended meanwhile
     }

@@ -2,10 +2,8 @@
 // how it was before a request that failed, or a pod that was removed.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { expect } from 'vitest';
 import type { HostSnapshot } from './host-snapshot.ts';
-import type { TestNode } from './node.ts';
+import { type TestNode, untilEqual } from './node.ts';
 
 export interface Traces extends HostSnapshot {
   /** Below the daemon's state directory, its CNI records, its writable layers and the IPAM directory. */
@@ -35,12 +33,7 @@ export async function tracesAfterAPod(node: TestNode): Promise<Traces> {
 
 /** Asserts that nothing was left. The kernel takes interfaces away some time after their namespace, so this waits. */
 export async function expectUnchanged(node: TestNode, before: Traces): Promise<void> {
-  let now = await tracesOf(node);
-  for (let tries = 0; tries < 40 && JSON.stringify(now) !== JSON.stringify(before); tries++) {
-    await sleep(50);
-    now = await tracesOf(node);
-  }
-  expect(now).toEqual(before);
+  await untilEqual(() => tracesOf(node), before);
 }
 
 function filesBelow(directory: string): string[] {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 import { execa } from 'execa';
 import { expect } from 'vitest';
 import type { Loose } from '../../src/cri-api/contract.ts';
@@ -13,7 +14,7 @@ import type { ContainerConfig, ContainerStatus, PodSandboxConfig } from '../../s
 import { importLayout, writeBusyboxLayout } from './busybox-image.ts';
 import { type CriClient, connectCri } from './cri-client.ts';
 import { type FakePlugin, writeFakePlugin } from './fake-plugins.ts';
-import { type HostSnapshot, hostSnapshot } from './host-snapshot.ts';
+import { type HostSnapshot, hostSnapshot, markedProcesses } from './host-snapshot.ts';
 
 export const criTs = fileURLToPath(new URL('../../bin/cri-ts', import.meta.url));
 
@@ -230,7 +231,7 @@ export async function startNode(options: NodeOptions = {}): Promise<TestNode> {
       return status;
     },
     async exec(containerId, script) {
-      const { stdout } = await node.cri.ExecSync({ containerId, cmd: ['sh', '-c', script], timeout: 20 });
+      const { stdout } = await node.cri.ExecSync({ containerId, cmd: ['sh', '-c', script], timeout: 60 });
       return Buffer.from(stdout).toString().trim();
     },
     untilExited: containerId =>
@@ -255,13 +256,19 @@ export async function startNode(options: NodeOptions = {}): Promise<TestNode> {
     },
     snapshot: () => hostSnapshot(mark),
     async destroy() {
-      await node.removeAll();
-      node.cri.close();
-      await node.stop();
-      await execa('ip', ['link', 'delete', paths.bridge], { reject: false });
-      await removeCgroups(mark);
-      await rm(directory, { recursive: true, force: true });
-      expect(hostSnapshot(mark)).toEqual(before);
+      try {
+        await node.removeAll();
+      } catch (error) {
+        endProcesses(mark); // that later tests do not meet what this one has left
+        throw error;
+      } finally {
+        node.cri.close();
+        await node.stop();
+        await execa('ip', ['link', 'delete', paths.bridge], { reject: false });
+        await removeCgroups(mark);
+        await rm(directory, { recursive: true, force: true });
+      }
+      await untilEqual(() => hostSnapshot(mark), before);
     },
   };
   if (options.busybox !== false) {
@@ -299,14 +306,25 @@ export function bridgeConf({
   };
 }
 
+/** How long is waited for what must come, on a machine however slow and busy. */
+const patienceMs = 60_000;
+
 /** Asks until the answer is not undefined; fails after a generous time. */
 export async function until<T>(what: string, ask: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (let tries = 0; tries < 600; tries++) {
+  const end = Date.now() + patienceMs;
+  for (;;) {
     const answer = await ask();
     if (answer !== undefined) return answer;
+    if (Date.now() > end) throw new Error(`waited for: ${what}`);
     await sleep(50);
   }
-  throw new Error(`waited for: ${what}`);
+}
+
+/** Asserts that the answer becomes what is expected: the kernel and ending processes take their time. */
+export async function untilEqual<T>(ask: () => Promise<T> | T, expected: T): Promise<void> {
+  const end = Date.now() + patienceMs;
+  while (!isDeepStrictEqual(await ask(), expected) && Date.now() < end) await sleep(50);
+  expect(await ask()).toEqual(expected);
 }
 
 /** Resolves when the process is the pod's own program: runc has returned before what it left behind became that. */
@@ -325,7 +343,7 @@ async function untilServing(node: TestNode, daemon: DaemonProcess): Promise<void
   const began = Date.now();
   while (!(await answers(node.socket))) {
     if (ended) throw new Error(`the daemon ended at its start:\n${await node.log()}`);
-    if (Date.now() - began > 30_000) throw new Error(`the daemon does not serve:\n${await node.log()}`);
+    if (Date.now() - began > patienceMs) throw new Error(`the daemon does not serve:\n${await node.log()}`);
     await sleep(10);
   }
   // A client that has met a dead daemon waits a second before it tries again: a new one does not.
@@ -342,6 +360,16 @@ function answers(socketPath: string): Promise<boolean> {
     });
     socket.once('error', () => resolve(false));
   });
+}
+
+function endProcesses(mark: string): void {
+  for (const { pid } of markedProcesses(mark)) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // it has ended meanwhile
+    }
+  }
 }
 
 /** The pods' parent cgroups are the tests' own; the runtime leaves them, as it would leave kubelet's. */

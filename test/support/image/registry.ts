@@ -8,7 +8,7 @@ import https from 'node:https';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../node.ts';
 import type { Blob, Image } from './make-image.ts';
 
 export interface RegistryOptions {
@@ -70,7 +70,7 @@ function tokenSection({ realm, service, issuer, bundle }: NonNullable<RegistryOp
 }
 
 async function answering(port: number, child: ChildProcess): Promise<void> {
-  for (let attempt = 0; attempt < 200; attempt++) {
+  await until('docker-registry answers', async () => {
     if (child.exitCode !== null) throw new Error(`docker-registry ended with ${child.exitCode}`);
     const up = await new Promise<boolean>(resolve => {
       const request = http.get({ host: '127.0.0.1', port, path: '/' });
@@ -81,10 +81,8 @@ async function answering(port: number, child: ChildProcess): Promise<void> {
       // A TLS server answers a plain request with something that is no HTTP: it is up all the same.
       request.once('error', error => resolve(Reflect.get(error, 'code') !== 'ECONNREFUSED'));
     });
-    if (up) return;
-    await sleep(25);
-  }
-  throw new Error('docker-registry did not start');
+    return up || undefined;
+  });
 }
 
 export interface PushOptions {

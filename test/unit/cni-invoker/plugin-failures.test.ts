@@ -1,6 +1,7 @@
+import { existsSync } from 'node:fs';
 import { chmod, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { CniError } from '../../../src/cni-invoker/index.ts';
 import { bench, type FakeScript, fails, networkOf, runtime, says } from './fake-plugins.ts';
 
@@ -87,8 +88,11 @@ describe('a plugin that fails', () => {
 
   it('is killed when the request is cancelled, and is undone nevertheless', async () => {
     const controller = new AbortController();
-    setTimeout(() => controller.abort(), 300);
-    const { error, made } = await addWith({ ADD: 'sleep 600' }, { signal: controller.signal });
+    const begun = join((await bench()).dir, 'begun');
+    const adding = addWith({ ADD: `touch ${begun}; sleep 600` }, { signal: controller.signal });
+    await vi.waitUntil(() => existsSync(begun), 60_000);
+    controller.abort();
+    const { error, made } = await adding;
     expect(error.kind).toBe('cancelled');
     expect(made.calls()).toEqual(['ADD bad', 'DEL bad']);
   });

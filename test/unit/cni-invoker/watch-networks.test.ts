@@ -18,7 +18,7 @@ async function watched(made: Bench, confDir = made.confDir) {
           names: expected,
           usable: expected.length > 0,
         }),
-      5000,
+      60_000,
     );
   return { watching, seen, names, becomes };
 }

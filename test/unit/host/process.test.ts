@@ -39,7 +39,7 @@ describe('run', () => {
   });
 
   it('kills a child that outlives its time, and the children that hold its output open', async () => {
-    const result = await sh('sleep 300 & echo $!; wait', { timeoutMs: 300 });
+    const result = await sh('sleep 300 & echo $!; wait', { timeoutMs: 3000 });
     expect(result).toMatchObject({ failure: 'timed-out', signal: 'SIGKILL', exitCode: undefined });
     const stat = await run('/bin/cat', [`/proc/${result.stdout.trim()}/stat`]);
     expect(stat.stdout === '' || / Z /.test(stat.stdout)).toBe(true);
