@@ -31,12 +31,12 @@ import { CriError, messageOf } from './errors.ts';
 import { type CgroupLayout, readCgroupLayout } from './host/cgroup/layout.ts';
 import { createCgroups } from './host/cgroup/open.ts';
 import { keepDescriptorsFromChildren } from './host/descriptors.ts';
+import { findExecutable } from './host/executables.ts';
 import { gatherHostFacts } from './host/facts.ts';
 import { endLeftHelpers, markHelpers } from './host/helpers.ts';
 import { startHostThread } from './host/host-thread.ts';
 import { lockFile } from './host/lock.ts';
 import { startOrphanReaper } from './host/orphans.ts';
-import { findExecutable } from './host/process.ts';
 import { becomeSubreaper, type ProcessIdentity, startProcessWatch } from './host/process-watch.ts';
 import { startReadiness } from './host/readiness.ts';
 import { openImages } from './image/images.ts';
@@ -172,10 +172,8 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   const events = createPodEvents();
   const publish = (type: ContainerEventType, containerId: string, sandboxId: string) =>
     events.publish({ type, containerId, sandboxId, at: nowNs() });
-  const pauseEnded = (pause: ProcessIdentity) =>
-    new Promise<void>(resolve => void watch.watch(pause, () => resolve()));
-  const monitorEnded = (monitor: ProcessIdentity) =>
-    new Promise<void>(resolve => void watch.watchChild(monitor, resolve));
+  const processEnded = (process: ProcessIdentity) =>
+    new Promise<void>(resolve => void watch.watch(process, () => resolve()));
   const handler = (name: string): Handler => {
     const found = handlers.get(name);
     if (!found)
@@ -245,7 +243,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
       return containerSelinuxLabels(`container ${id}`, { pod, config: asked, podLevel }).mount;
     },
     owners: ({ sandboxId }) => ownersIn(sandboxRegistry.find(sandboxId)),
-    ended: monitorEnded,
+    ended: processEnded,
     onCreated: ({ id, sandboxId }) => publish('CONTAINER_CREATED_EVENT', id, sandboxId),
     onStarted: ({ id, sandboxId }) => publish('CONTAINER_STARTED_EVENT', id, sandboxId),
     onRemoved: ({ id, sandboxId }) => publish('CONTAINER_DELETED_EVENT', id, sandboxId),
@@ -311,7 +309,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
       for (const warning of warnings) log.warn({ sandbox: sandbox.id }, warning);
       return spec;
     },
-    ended: pauseEnded,
+    ended: processEnded,
     onNotReady: ({ id }) => publish('CONTAINER_STOPPED_EVENT', id, id),
   };
   const sandboxes = createSandboxes({

@@ -2,7 +2,8 @@
 // stdout. Every way in which a plugin can fail becomes a CniError here; every run is reported to an observer.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { defaultPath, type RunResult, run } from '../host/process.ts';
+import { defaultPath } from '../host/executables.ts';
+import { type RunResult, run } from '../host/process.ts';
 import { CniError, type CniErrorDetails, type CniErrorKind, type PluginErrorResult } from './errors.ts';
 import type { PluginBinary } from './find-plugin.ts';
 import type { JsonObject } from './network-config.ts';

@@ -114,7 +114,7 @@ export function createContainers(options: ContainersOptions): Containers {
     const { monitor } = container;
     if (!monitor) return;
     container.ended = new Promise(resolve => {
-      watch.watchChild(monitor, () => void recordEndAtLast(container).then(resolve));
+      watch.watch(monitor, () => void recordEndAtLast(container).then(resolve));
     });
   }
 

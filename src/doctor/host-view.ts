@@ -20,7 +20,8 @@ import {
   type NetworkConfigList,
 } from '../cni-invoker/index.ts';
 import { codeOf, messageOf } from '../errors.ts';
-import { defaultPath, type RunResult, run } from '../host/process.ts';
+import { defaultPath } from '../host/executables.ts';
+import { type RunResult, run } from '../host/process.ts';
 
 export interface FileSystemSpace {
   /** The directory itself, or its nearest ancestor that exists. */

@@ -31,6 +31,27 @@ export const sys = {
   pidfdOpen: libc.func('int pidfd_open(int pid, unsigned int flags)'),
   pidfdSendSignal: libc.func('int pidfd_send_signal(int pidfd, int signal, void *info, unsigned int flags)'),
   waitid: libc.func('int waitid(int idtype, int id, _Out_ uint8_t *info, int options)'),
+  // posix_spawn(3); the structures are opaque. These return an errno, and do not set it.
+  posixSpawn: libc.func(
+    'int posix_spawn(_Out_ int *pid, const char *path, const uint8_t *actions, const uint8_t *attributes, const char **argv, const char **envp)',
+  ),
+  spawnActionsInit: libc.func('int posix_spawn_file_actions_init(uint8_t *actions)'),
+  spawnActionsAddOpen: libc.func(
+    'int posix_spawn_file_actions_addopen(uint8_t *actions, int fd, const char *path, int flags, unsigned int mode)',
+  ),
+  spawnActionsAddDup2: libc.func('int posix_spawn_file_actions_adddup2(uint8_t *actions, int fd, int place)'),
+  spawnActionsAddChdir: libc.func(
+    'int posix_spawn_file_actions_addchdir_np(uint8_t *actions, const char *path)',
+  ),
+  spawnActionsDestroy: libc.func('int posix_spawn_file_actions_destroy(uint8_t *actions)'),
+  spawnAttributesInit: libc.func('int posix_spawnattr_init(uint8_t *attributes)'),
+  spawnAttributesSetSigdefault: libc.func(
+    'int posix_spawnattr_setsigdefault(uint8_t *attributes, const uint8_t *signals)',
+  ),
+  spawnAttributesSetSigmask: libc.func(
+    'int posix_spawnattr_setsigmask(uint8_t *attributes, const uint8_t *signals)',
+  ),
+  spawnAttributesSetFlags: libc.func('int posix_spawnattr_setflags(uint8_t *attributes, short flags)'),
   prctl: libc.func(
     'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
   ),

@@ -2,7 +2,7 @@
 // whose monitor was killed, say. An unreaped one would not only stay a zombie: the kernel does not let the first
 // process of a pid namespace end before all others of the namespace are reaped, so a pod could never be stopped.
 import { readdirSync, readFileSync } from 'node:fs';
-import { sys } from './libc.ts';
+import { takeEnd } from './wait.ts';
 
 export interface OrphanReaper {
   /** Runs work that makes an orphan of its own and begins to watch it: nothing is reaped meanwhile. */
@@ -15,9 +15,6 @@ export interface OrphanReaper {
  * who wait for them, at once; what is still there after this long is nobody's.
  */
 const patienceMs = 500;
-const byPid = 1; // P_PID
-const exited = 4; // WEXITED
-const noHang = 1; // WNOHANG
 
 /** @param isWatched says of which children somebody else takes the exit status */
 export function startOrphanReaper(isWatched: (pid: number) => boolean): OrphanReaper {
@@ -35,7 +32,7 @@ export function startOrphanReaper(isWatched: (pid: number) => boolean): OrphanRe
     timer = undefined;
     const zombies = zombieChildren();
     if (holders === 0) {
-      for (const pid of zombies) if (suspects.has(pid) && !isWatched(pid)) reap(pid);
+      for (const pid of zombies) if (suspects.has(pid) && !isWatched(pid)) takeEnd('pid', pid);
     }
     suspects = new Set(zombies);
     if (zombies.length > 0) schedule();
@@ -88,8 +85,4 @@ function threads(): string[] {
   } catch {
     return [];
   }
-}
-
-function reap(pid: number): void {
-  sys.waitid(byPid, pid, Buffer.alloc(128), exited | noHang);
 }

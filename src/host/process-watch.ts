@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { check, HostError, sys } from './libc.ts';
 import type { Readiness } from './readiness.ts';
+import { takeEnd } from './wait.ts';
 
 /** A process for good: its pid, and when it started in clock ticks since boot (proc(5), stat field 22). */
 export interface ProcessIdentity {
@@ -53,40 +54,28 @@ export type ExitStatus = number | undefined;
 
 export interface ProcessWatch {
   /**
-   * Calls `onExit` once when the process ends, at once when it has already ended. Of an orphan that became our child
-   * (see becomeSubreaper) the exit status is taken. Returns a function that stops the watch.
+   * Calls `onExit` once when the process ends, at once when it has already ended. Of a child (a monitor, or an orphan that
+   * became one, see becomeSubreaper) the exit status is taken. Not for what node:child_process started, which takes it
+   * itself. Returns a function that stops the watch.
    */
   watch(process: ProcessIdentity, onExit: (status: ExitStatus) => void): () => void;
-  /**
-   * As watch, for what node:child_process may have started: that takes the exit status itself. Were it taken here, Node
-   * would go on waiting for that pid, and one day take the exit of another child that was given the same number.
-   */
-  watchChild(process: ProcessIdentity, onExit: () => void): () => void;
   /** True while somebody waits for the end of `pid`. */
   isWatched(pid: number): boolean;
   close(): void;
 }
 
-const byPidfd = 3; // P_PIDFD
-const exited = 4; // WEXITED
-const noHang = 1; // WNOHANG
-
 /** Starts the watch; a pidfd becomes readable when its process ends. */
 export function startProcessWatch(readiness: Readiness): ProcessWatch {
   /** Pids by the function that stops their watch. */
   const watched = new Map<() => void, number>();
-  function whenEnded(
-    process: ProcessIdentity,
-    takeStatus: (pidfd: number) => ExitStatus,
-    onExit: (status: ExitStatus) => void,
-  ): () => void {
+  function watch(process: ProcessIdentity, onExit: (status: ExitStatus) => void): () => void {
     const pidfd = openPidfd(process);
     if (pidfd === undefined) {
       queueMicrotask(() => onExit(undefined));
       return () => {};
     }
     const unwish = readiness.once(pidfd, 'readable', () => {
-      const status = takeStatus(pidfd);
+      const status = takeEnd('pidfd', pidfd)?.status;
       stop();
       onExit(status);
     });
@@ -99,8 +88,7 @@ export function startProcessWatch(readiness: Readiness): ProcessWatch {
     return stop;
   }
   return {
-    watch: (process, onExit) => whenEnded(process, reap, onExit),
-    watchChild: (process, onExit) => whenEnded(process, () => undefined, onExit),
+    watch,
     isWatched: pid => [...watched.values()].includes(pid),
     close() {
       for (const stop of watched.keys()) stop();
@@ -115,15 +103,6 @@ function openPidfd(process: ProcessIdentity): number | undefined {
   if (readStat(process.pid)?.startTime === process.startTime) return pidfd;
   sys.close(pidfd);
   return undefined;
-}
-
-/** Takes the exit status of a child that ended, so that it is no zombie; nothing when it is not ours. */
-function reap(pidfd: number): ExitStatus {
-  const info = Buffer.alloc(128); // siginfo_t: si_pid at 16, si_code at 8, si_status at 24
-  if (sys.waitid(byPidfd, pidfd, info, exited | noHang) !== 0 || info.readInt32LE(16) === 0) return undefined;
-  const status = info.readInt32LE(24);
-  const endedByItself = info.readInt32LE(8) === 1; // CLD_EXITED
-  return endedByItself ? status : 128 + status;
 }
 
 /** Sends a signal to exactly that process. Returns false when it has ended. @throws HostError */

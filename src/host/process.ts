@@ -1,13 +1,13 @@
 // Runs a host executable to its end: the one place where the daemon starts short-lived children
 // (runc, CNI plugins, mount helpers). Never through a shell; environment given whole; output bounded.
-// It stands directly on node:child_process because a pod costs a dozen children and their fixed cost is the
-// daemon's own: a general-purpose wrapper took 2 ms of CPU more for each.
-import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { join } from 'node:path';
+// A pod costs a dozen children, and their fixed cost is the daemon's own: src/host/spawn.ts keeps it small.
 import type { Readable } from 'node:stream';
 import { codeOf, messageOf } from '../errors.ts';
+import { defaultPath } from './executables.ts';
 import { helperEnvironment } from './helpers.ts';
+import { closeChildEnds, type PipeIn, pipeIntoChild, pipeOutOfChild } from './pipe.ts';
+import { spawnChild } from './spawn.ts';
+import { endOf } from './wait.ts';
 
 export interface RunOptions {
   /** The whole environment of the child, but for the mark of helpers; nothing is inherited. Default: PATH only. */
@@ -47,100 +47,105 @@ export interface RunResult {
   outcome: string;
 }
 
-export const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-/** The absolute path of an executable, looked up on the default PATH as a shell would; as it stands when it is not there. */
-export function findExecutable(name: string): string {
-  if (name.includes('/')) return name;
-  for (const directory of defaultPath.split(':')) {
-    const path = join(directory, name);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // not there
-    }
-  }
-  return name;
-}
-
 const defaultMaxOutput = 1024 * 1024;
 /** How long output may stay open after the child has ended: a process it left behind may hold the pipe for ever. */
 const strayOutputMs = 1000;
 
 /** Runs `file` with `args` and waits for its end. Does not throw for any way the child may end. */
-export function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  if (options.signal?.aborted) return Promise.resolve(ended(file, options, { failure: 'cancelled' }));
-  return new Promise(resolve => {
-    let child: ChildProcess;
-    try {
-      child = spawn(file, args, spawnOptions(options));
-    } catch (thrown) {
-      resolve(ended(file, options, { failure: 'not-started', startFailure: thrown }));
-      return;
-    }
-    let failure: RunResult['failure'];
-    const killFor = (reason: NonNullable<RunResult['failure']>): void => {
-      // Once it is reaped its own end stands, and its number may belong to another.
-      if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-      failure ??= reason;
-      killGroup(child, child.pid);
-    };
-    const stdout = collect(child.stdout, options.maxOutputBytes ?? defaultMaxOutput, () => {
-      if (options.excessOutput !== 'drop') killFor('too-much-output');
-    });
-    const stderr = collect(child.stderr, options.maxErrorBytes ?? defaultMaxOutput, 'keep-tail');
-    const timer =
-      options.timeoutMs === undefined ? undefined : setTimeout(killFor, options.timeoutMs, 'timed-out');
-    const onAbort = (): void => killFor('cancelled');
-    options.signal?.addEventListener('abort', onAbort, { once: true });
-    let stray: NodeJS.Timeout | undefined;
-    const finish = (end: Partial<End>): void => {
-      clearTimeout(timer);
-      clearTimeout(stray);
-      options.signal?.removeEventListener('abort', onAbort);
-      resolve(ended(file, options, { failure, stdout: stdout(), stderr: stderr(), ...end }));
-    };
-    child.once('error', thrown => {
-      if (child.pid === undefined) finish({ failure: 'not-started', startFailure: thrown });
-    });
-    child.once('exit', () => {
-      clearTimeout(timer);
-      stray = setTimeout(() => {
-        child.stdout?.destroy();
-        child.stderr?.destroy();
-      }, strayOutputMs);
-    });
-    child.once('close', (exitCode, signal) => {
-      if (child.pid !== undefined) finish({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
-    });
-    // A child may end without reading its input; how it ended tells more than the broken pipe.
-    child.stdin?.on('error', () => {});
-    if (options.input !== undefined) child.stdin?.end(options.input);
-  });
-}
-
-function spawnOptions(options: RunOptions): SpawnOptions {
-  const output = options.output === 'ignore' ? 'ignore' : 'pipe';
-  return {
-    env: { ...(options.env ?? { PATH: defaultPath }), ...helperEnvironment() },
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', output, output],
-    // A session of its own: a signal to the foreground daemon does not reach it, and its own children,
-    // which may hold its output open, are killed with it.
-    detached: true,
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+export async function run(
+  file: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
+  if (options.signal?.aborted) return ended(file, options, { failure: 'cancelled' });
+  let child: Child;
+  try {
+    child = start(file, args, options);
+  } catch (thrown) {
+    return ended(file, options, { failure: 'not-started', startFailure: thrown });
+  }
+  const { pid, stdin, outputs } = child;
+  let failure: RunResult['failure'];
+  let hasEnded = false;
+  const killFor = (reason: NonNullable<RunResult['failure']>): void => {
+    if (hasEnded) return; // its own end stands, and its number may belong to another
+    failure ??= reason;
+    killGroup(pid);
   };
+  const stdout = collect(outputs[0], options.maxOutputBytes ?? defaultMaxOutput, () => {
+    if (options.excessOutput !== 'drop') killFor('too-much-output');
+  });
+  const stderr = collect(outputs[1], options.maxErrorBytes ?? defaultMaxOutput, 'keep-tail');
+  const closed = outputs.map(output => new Promise<void>(resolve => output.once('close', resolve)));
+  const timer =
+    options.timeoutMs === undefined ? undefined : setTimeout(killFor, options.timeoutMs, 'timed-out');
+  const onAbort = (): void => killFor('cancelled');
+  options.signal?.addEventListener('abort', onAbort, { once: true });
+  // A child may end without reading its input; how it ended tells more than the broken pipe.
+  stdin?.on('error', () => {});
+  stdin?.end(options.input ?? '');
+
+  const { exitCode, signal } = await endOf(pid);
+  hasEnded = true;
+  clearTimeout(timer);
+  options.signal?.removeEventListener('abort', onAbort);
+  stdin?.destroy();
+  const stray = setTimeout(() => {
+    for (const output of outputs) output.destroy();
+  }, strayOutputMs);
+  await Promise.all(closed);
+  clearTimeout(stray);
+  return ended(file, options, { failure, stdout: stdout(), stderr: stderr(), exitCode, signal });
 }
 
-function killGroup(child: ChildProcess, pid: number): void {
+interface Child {
+  pid: number;
+  stdin: PipeIn['stream'] | undefined;
+  /** Standard output and error output; empty when they are ignored. */
+  outputs: readonly Readable[];
+}
+
+/** @throws HostError when there is no such program, or no descriptors are left */
+function start(file: string, args: readonly string[], options: RunOptions): Child {
+  const pipes: PipeIn[] = [];
+  const add = (pipe: PipeIn): PipeIn => {
+    pipes.push(pipe);
+    return pipe;
+  };
+  try {
+    const stdin = options.input === undefined ? undefined : add(pipeIntoChild());
+    const outputs = options.output === 'ignore' ? [] : [add(pipeOutOfChild()), add(pipeOutOfChild())];
+    const pid = spawnChild({
+      file,
+      args,
+      env: { ...(options.env ?? { PATH: defaultPath }), ...helperEnvironment() },
+      cwd: options.cwd,
+      stdio: [stdin?.childFd, outputs[0]?.childFd, outputs[1]?.childFd],
+    });
+    return { pid, stdin: stdin?.stream, outputs: outputs.map(({ stream }) => stream) };
+  } catch (thrown) {
+    for (const { stream } of pipes) stream.destroy();
+    throw thrown;
+  } finally {
+    closeChildEnds(pipes);
+  }
+}
+
+/** Every child leads a group of its own. */
+function killGroup(pid: number): void {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
-    child.kill('SIGKILL');
+    // all of it has ended, and is about to be told of
   }
 }
 
 /** Gathers a stream up to `limit` bytes: beyond it calls `overflow` once, or keeps the tail. Returns the text so far. */
-function collect(stream: Readable | null, limit: number, overflow: (() => void) | 'keep-tail'): () => string {
+function collect(
+  stream: Readable | undefined,
+  limit: number,
+  overflow: (() => void) | 'keep-tail',
+): () => string {
   const chunks: Buffer[] = [];
   let size = 0;
   stream?.on('error', () => {});

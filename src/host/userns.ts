@@ -5,10 +5,10 @@ import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf } from '../errors.ts';
+import { defaultPath } from './executables.ts';
 import { helperEnvironment } from './helpers.ts';
 import { HostError } from './libc.ts';
 import { mount, touch } from './mount.ts';
-import { defaultPath } from './process.ts';
 
 /** A range of ids, in the words of user_namespaces(7): from `containerID` on inside, from `hostID` on outside. */
 export interface IdRange {

@@ -4,7 +4,8 @@
 import { access, constants, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
-import { findExecutable, run } from '../host/process.ts';
+import { findExecutable } from '../host/executables.ts';
+import { run } from '../host/process.ts';
 
 export const defaultProfileName = 'cri-ts-default';
 const loadMs = 30_000;

@@ -1,7 +1,6 @@
 // conmon, one beside each application container: it creates the container with the OCI runtime, holds its stdio and
 // terminal, writes its log in CRI format, and when it ends leaves the exit code in a file. It outlives the daemon.
 // The protocol over its pipes is containers/conmon's: a JSON line on the descriptor that _OCI_SYNCPIPE names.
-import { type ChildProcess, spawn } from 'node:child_process';
 import {
   closeSync,
   constants,
@@ -17,10 +16,13 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { CriError, codeOf, messageOf } from '../errors.ts';
+import { defaultPath } from '../host/executables.ts';
 import { helperEnvironment } from '../host/helpers.ts';
-import { defaultPath } from '../host/process.ts';
+import { closeChildEnds, type PipeOut, pipeOutOfChild } from '../host/pipe.ts';
 import { killTree } from '../host/process-tree.ts';
 import { identify, type ProcessIdentity } from '../host/process-watch.ts';
+import { spawnChild } from '../host/spawn.ts';
+import { endOf } from '../host/wait.ts';
 import { criuError, lastLogError, type OciRuntime } from './runtime.ts';
 
 export interface MonitoredContainer {
@@ -107,36 +109,43 @@ export function createConmon({ binary, exitDir }: ConmonOptions): Conmon {
     ];
   }
 
-  return {
-    async create(container, runtime, signal) {
-      const stderr = openSync(join(container.bundle, 'conmon.log'), 'a', 0o600);
-      const child = spawn(binary, conmonArguments(container, runtime), {
+  /** `sync` is where it tells of the container. */
+  function startConmon(container: MonitoredContainer, runtime: OciRuntime): { pid: number; sync: Readable } {
+    const stderr = openSync(join(container.bundle, 'conmon.log'), 'a', 0o600);
+    let sync: PipeOut | undefined;
+    try {
+      sync = pipeOutOfChild();
+      const pid = spawnChild({
+        file: binary,
+        args: conmonArguments(container, runtime),
         cwd: container.bundle,
         env: { PATH: pathFor(container), _OCI_SYNCPIPE: '3', ...helperEnvironment() },
-        stdio: ['ignore', 'ignore', stderr, 'pipe'],
-        detached: true,
+        stdio: [undefined, undefined, stderr, sync.childFd],
       });
+      return { pid, sync: sync.stream };
+    } catch (error) {
+      sync?.stream.destroy();
+      throw new CriError('runtimeFailed', `conmon (${binary}) could not be started: ${messageOf(error)}`);
+    } finally {
       closeSync(stderr);
-      child.unref();
-      const started = new Promise<never>((_, reject) => {
-        child.once('error', error =>
-          reject(
-            new CriError('runtimeFailed', `conmon (${binary}) could not be started: ${messageOf(error)}`),
-          ),
-        );
-      });
-      const sync = child.stdio[3] as Readable;
+      closeChildEnds([sync]);
+    }
+  }
+
+  return {
+    async create(container, runtime, signal) {
+      const conmon = startConmon(container, runtime);
       try {
-        const pid = await Promise.race([started, createdPid(sync, container, signal)]);
-        const [monitor, init] = [child.pid === undefined ? undefined : identify(child.pid), identify(pid)];
+        const pid = await createdPid(conmon.sync, container, signal);
+        const [monitor, init] = [identify(conmon.pid), identify(pid)];
         if (!monitor || !init)
           throw new CriError('runtimeFailed', `container ${container.id} ended while it was being created`);
         return { monitor, init };
       } catch (error) {
-        await killed(child);
+        await killed(conmon.pid);
         throw error;
       } finally {
-        sync.destroy();
+        conmon.sync.destroy();
       }
     },
     exit(id, bundle) {
@@ -169,12 +178,10 @@ function pathFor({ restore }: MonitoredContainer): string {
 }
 
 /** Kills a conmon with the runtime that it has started, and waits for its end: what is undone next must find no one at it. */
-async function killed(child: ChildProcess): Promise<void> {
-  const process = child.pid === undefined ? undefined : identify(child.pid);
-  if (!process || child.exitCode !== null || child.signalCode !== null) return;
-  const ended = new Promise<void>(resolve => child.once('exit', () => resolve()));
-  killTree(process);
-  await ended;
+async function killed(pid: number): Promise<void> {
+  const process = identify(pid);
+  if (process) killTree(process);
+  await endOf(pid);
 }
 
 // Messages on conmon's control fifo are `TYPE HEIGHT WIDTH`: 1 resizes the terminal, 2 reopens the log.

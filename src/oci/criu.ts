@@ -3,7 +3,8 @@
 import { access, constants, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CriError } from '../errors.ts';
-import { defaultPath, run } from '../host/process.ts';
+import { defaultPath } from '../host/executables.ts';
+import { run } from '../host/process.ts';
 
 /** Since this one, criu can dump a container that shares namespaces with its pod. */
 const [minMajor, minMinor] = [3, 16];

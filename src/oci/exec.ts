@@ -1,16 +1,18 @@
 // Starts one command in a running container, by the runtime's `exec --detach`: the command is left as our orphan (we are
 // a subreaper) with the descriptors that we gave it as its stdio, so no process of ours stands beside it while it runs.
-import { spawn } from 'node:child_process';
 import { fchownSync, readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { kill } from 'node:process';
 import { z } from 'zod';
 import { CriError } from '../errors.ts';
+import { defaultPath } from '../host/executables.ts';
 import type { OrphanReaper } from '../host/orphans.ts';
-import { defaultPath } from '../host/process.ts';
 import { killTree } from '../host/process-tree.ts';
 import { identifyEnded, type ProcessIdentity } from '../host/process-watch.ts';
+import { type SpawnRequest, spawnChild } from '../host/spawn.ts';
 import { hostId } from '../host/userns.ts';
+import { endOf } from '../host/wait.ts';
 import { lastLogError, type OciRuntime } from './runtime.ts';
 
 export interface CommandToStart {
@@ -69,27 +71,17 @@ async function startIn(
   const spec = specSchema.parse(JSON.parse(await readFile(join(wanted.bundle, 'config.json'), 'utf8')));
   await writeFile(processFile, JSON.stringify(processSpec(spec, wanted)), { mode: 0o600 });
   giveAway(stdio, spec);
-  const child = spawn(
-    runtime.options.binary,
-    [
-      ...runtime.globalArguments,
-      ...['--log', log, '--log-format', 'json', 'exec', '--detach'],
-      ...['--process', processFile, '--pid-file', pidFile],
-      ...(consoleSocket === undefined ? [] : ['--console-socket', consoleSocket]),
-      containerId,
-    ],
-    { env: { PATH: defaultPath }, stdio: stdio.map(fd => fd ?? 'ignore'), detached: true },
+  const args = [
+    ...runtime.globalArguments,
+    ...['--log', log, '--log-format', 'json', 'exec', '--detach'],
+    ...['--process', processFile, '--pid-file', pidFile],
+    ...(consoleSocket === undefined ? [] : ['--console-socket', consoleSocket]),
+    containerId,
+  ];
+  const ended = await untilEnded(
+    { file: runtime.options.binary, args, env: { PATH: defaultPath }, stdio },
+    signal,
   );
-  const onAbort = () => child.kill('SIGKILL');
-  signal.addEventListener('abort', onAbort, { once: true });
-  if (signal.aborted) onAbort();
-  const ended = await new Promise<string | Error>(resolve => {
-    child.once('exit', (code, signalName) =>
-      resolve(signalName ? `it was ended by ${signalName}` : code === 0 ? '' : `it exited with code ${code}`),
-    );
-    child.once('error', resolve);
-  });
-  signal.removeEventListener('abort', onAbort);
   const process = ended === '' ? identifyEnded(Number(readFileSync(pidFile, 'latin1'))) : undefined;
   if (process && !signal.aborted) return process;
   if (process) killTree(process);
@@ -100,6 +92,23 @@ async function startIn(
         `the OCI runtime gave no reason; ${ended || 'the process that it started was gone at once'}`);
   const words = `command ${JSON.stringify(command)} could not be run in container ${containerId}: ${why}`;
   throw new CriError(signal.aborted ? 'cancelled' : 'runtimeFailed', words);
+}
+
+/** Runs the runtime; returns what was wrong with its end, in words, or why it was not started. */
+async function untilEnded(request: SpawnRequest, signal: AbortSignal): Promise<string | Error> {
+  let pid: number;
+  try {
+    pid = spawnChild(request);
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+  const onAbort = () => void kill(pid, 'SIGKILL');
+  signal.addEventListener('abort', onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  const end = await endOf(pid);
+  signal.removeEventListener('abort', onAbort);
+  if (end.signal !== undefined) return `it was ended by ${end.signal}`;
+  return end.exitCode === 0 ? '' : `it exited with code ${end.exitCode}`;
 }
 
 /** Programs open /dev/stdout by name. In a user namespace the runtime cannot give them what belongs to the node's root. */

@@ -8,7 +8,8 @@ import { CriError, codeOf } from '../errors.ts';
 import type { CgroupLayout } from '../host/cgroup/layout.ts';
 import { pathOfCgroupsPath } from '../host/cgroup/paths.ts';
 import { removeCgroup } from '../host/cgroup/remove.ts';
-import { defaultPath, type RunResult, run } from '../host/process.ts';
+import { defaultPath } from '../host/executables.ts';
+import { type RunResult, run } from '../host/process.ts';
 import { identify, type ProcessIdentity } from '../host/process-watch.ts';
 
 /** How one handler's executable is called. */

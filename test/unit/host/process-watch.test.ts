@@ -1,8 +1,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, expect, it } from 'vitest';
-import { identify, type ProcessIdentity, startProcessWatch } from '../../../src/host/process-watch.ts';
+import {
+  identify,
+  identifyEnded,
+  type ProcessIdentity,
+  startProcessWatch,
+} from '../../../src/host/process-watch.ts';
 import { startReadiness } from '../../../src/host/readiness.ts';
+import { spawnChild } from '../../../src/host/spawn.ts';
+import { endOf } from '../../../src/host/wait.ts';
 
 const readiness = startReadiness();
 const watch = startProcessWatch(readiness);
@@ -12,20 +19,21 @@ afterAll(() => {
 });
 
 const identityOf = (pid: number | undefined): ProcessIdentity => {
-  const process = identify(pid ?? 0);
-  if (!process) throw new Error(`no process ${pid}`);
-  return process;
+  const found = identify(pid ?? 0);
+  if (!found) throw new Error(`no process ${pid}`);
+  return found;
 };
 
-it('leaves the exit status of a child to Node, which would wait for its number for ever', async () => {
-  const child = spawn('sleep', ['1000']);
-  const seen = new Promise<void>(resolve => {
-    watch.watchChild(identityOf(child.pid), resolve);
+const sleeper = () => spawnChild({ file: 'sleep', args: ['1000'], env: {}, stdio: [] });
+
+it('tells how a child ended, and leaves no zombie', async () => {
+  const pid = sleeper();
+  const seen = new Promise<number | undefined>(resolve => {
+    watch.watch(identityOf(pid), resolve);
   });
-  const exit = once(child, 'exit');
-  child.kill('SIGTERM');
-  await seen;
-  expect(await exit).toEqual([null, 'SIGTERM']);
+  process.kill(pid, 'SIGTERM');
+  expect(await seen).toBe(128 + 15);
+  expect(identifyEnded(pid)).toBeUndefined();
 });
 
 it('tells at once of a process that has ended before', async () => {
@@ -33,20 +41,20 @@ it('tells at once of a process that has ended before', async () => {
   const ended = { pid: child.pid ?? 0, startTime: '1' };
   await once(child, 'exit');
   await new Promise<void>(resolve => {
-    watch.watchChild(ended, resolve);
+    watch.watch(ended, () => resolve());
   });
 });
 
 it('tells nothing of a process any more that is not watched any more', async () => {
-  const child = spawn('sleep', ['1000']);
+  const pid = sleeper();
   let told = false;
-  const stop = watch.watchChild(identityOf(child.pid), () => {
+  const stop = watch.watch(identityOf(pid), () => {
     told = true;
   });
-  expect(watch.isWatched(child.pid ?? 0)).toBe(true);
+  expect(watch.isWatched(pid)).toBe(true);
   stop();
-  expect(watch.isWatched(child.pid ?? 0)).toBe(false);
-  child.kill('SIGKILL');
-  await once(child, 'exit');
+  expect(watch.isWatched(pid)).toBe(false);
+  process.kill(pid, 'SIGKILL');
+  expect(await endOf(pid)).toMatchObject({ signal: 'SIGKILL' });
   expect(told).toBe(false);
 });
