@@ -4,7 +4,8 @@
 #   install_deps             to build and to run
 #   install_deps hard-way    for hack/hard-way.sh too
 #   install_deps test        to run the tests too, that of the hard way among them
-# Packages are Debian's (12 or newer). Nothing is ever removed for them.
+# Packages are Debian's (12 or newer). Nothing is ever removed for them. Those that only go into images of the tests are
+# fetched into .cache/nginx-light and not installed.
 
 say() { printf '%s\n' "$@"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
@@ -74,7 +75,37 @@ build() {
   npm run --silent build || die 'the build failed'
 }
 
+# Prints the libraries that packages depend on.
+libraries_of() {
+  apt-cache depends --important "$@" | awk '$1 ~ /Depends:$/ && $2 ~ /^(lib|zlib)/ { print $2 }' | sort -u
+}
+
+# The packages of nginx-light with the libraries of its program and what these need: the tests lay them into an image.
+fetch_nginx_light() {
+  cache=$PWD/.cache/nginx-light
+  [ ! -e "$cache/complete" ] || return 0
+  command -v apt-get >/dev/null || die 'the packages of nginx-light are wanted for the tests, and there is no apt-get to fetch them'
+  say 'fetching Debian packages for an image of the tests: nginx-light'
+  mkdir -p "$cache"
+  log=$(mktemp)
+  if ! (
+    cd "$cache"
+    rm -f ./*.deb
+    apt-get -qq update
+    libraries=$(libraries_of nginx)
+    # shellcheck disable=SC2046,SC2086
+    apt-get -qq download nginx-light nginx nginx-common libnginx-mod-http-echo \
+      $(printf '%s\n' $libraries $(libraries_of $libraries) | sort -u) && touch complete
+  ) >"$log" 2>&1 </dev/null; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    die 'apt-get could not fetch nginx-light'
+  fi
+  rm -f "$log"
+}
+
 install_deps() {
   install_packages "${1:-}"
+  [ "${1:-}" != test ] || fetch_nginx_light
   install_node_modules
 }

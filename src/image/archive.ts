@@ -5,7 +5,7 @@ import { open, readFile, rm, stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
 import { sniffCompression } from './decompress.ts';
-import { maxDocumentBytes } from './oci.ts';
+import { maxDocumentBytes } from './media-types.ts';
 import type { WorkerPool } from './pool.ts';
 import { createTarReader, type TarHeader } from './tar/reader.ts';
 import { cleanName } from './unpack.ts';

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { CriError, codeOf } from '../errors.ts';
 import { decompress } from './decompress.ts';
-import type { Compression } from './oci.ts';
+import type { Compression } from './media-types.ts';
 import { createTarReader, type TarHandler, type TarHeader } from './tar/reader.ts';
 import { cleanName, fsPath, readable } from './unpack.ts';
 

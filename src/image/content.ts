@@ -7,7 +7,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
-import { maxDocumentBytes, sha256 } from './oci.ts';
+import { maxDocumentBytes } from './media-types.ts';
+import { sha256 } from './oci.ts';
 
 export interface BlobInfo {
   digest: string;

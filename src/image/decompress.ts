@@ -6,7 +6,7 @@ import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import zlib from 'node:zlib';
 import { CriError, codeOf, messageOf } from '../errors.ts';
-import type { Compression } from './oci.ts';
+import type { Compression } from './media-types.ts';
 
 const largestChunk = 256 * 1024;
 const smallestChunk = 16 * 1024;
@@ -39,7 +39,7 @@ export function decompress(
       return source;
     case 'gzip':
       return compressedSize !== undefined && compressedSize <= largestWhole
-        ? gunzipWhole(source)
+        ? gunzipWhole(source, chunkSize)
         : through(source, zlib.createGunzip({ chunkSize }), 'gzip');
     case 'zstd': {
       const builtin = builtinZstd(chunkSize);
@@ -49,15 +49,15 @@ export function decompress(
 }
 
 /** A small layer is inflated in one call: the streaming machinery would cost more than the work. */
-const largestWhole = 512 * 1024;
+const largestWhole = 2 * 1024 * 1024;
 const largestWholeOutput = 16 * 1024 * 1024;
 
-async function* gunzipWhole(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* gunzipWhole(source: AsyncIterable<Buffer>, chunkSize: number): AsyncGenerator<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of source) chunks.push(chunk);
   const bytes = Buffer.concat(chunks);
   try {
-    yield zlib.gunzipSync(bytes, { maxOutputLength: largestWholeOutput });
+    yield zlib.gunzipSync(bytes, { chunkSize, maxOutputLength: largestWholeOutput });
     return;
   } catch (error) {
     if (codeOf(error) !== 'ERR_BUFFER_TOO_LARGE') throw damaged('gzip', error);

@@ -28,12 +28,16 @@ export function createDurability(
   let writers = 0;
   let changes = 0;
   let flushing: Promise<void> | undefined;
+  /** The record is there, or is told to the store, which commits in the order in which it is told. */
+  let recorded = records.get(key) ? Promise.resolve() : undefined;
 
   async function flush(): Promise<void> {
-    while (writers === 0 && records.get(key)) {
+    while (writers === 0 && recorded) {
       const seen = changes;
       await pool.run('sync', { path: directory });
-      if (writers === 0 && changes === seen) await records.remove(key);
+      if (writers > 0 || changes !== seen) continue;
+      recorded = undefined;
+      await records.remove(key);
     }
   }
 
@@ -49,7 +53,14 @@ export function createDurability(
     async begin() {
       writers++;
       changes++;
-      if (!records.get(key)) await records.put(key, { bootId, sinceMs: now() });
+      recorded ??= records.put(key, { bootId, sinceMs: now() });
+      try {
+        await recorded;
+      } catch (error) {
+        writers--;
+        recorded = undefined;
+        throw error;
+      }
       return () => {
         writers--;
         if (writers === 0) startFlush();
@@ -59,7 +70,10 @@ export function createDurability(
       const found = records.get(key);
       return found && found.bootId !== bootId ? found.sinceMs : undefined;
     },
-    settled: () => records.remove(key),
+    async settled() {
+      recorded = undefined;
+      await records.remove(key);
+    },
     async idle() {
       await flushing;
     },

@@ -8,15 +8,14 @@ import { type Archive, type Member, openArchive } from './archive.ts';
 import type { ContentStore } from './content.ts';
 import { sniffCompression } from './decompress.ts';
 import type { LayerProgress, WantedLayer } from './layers.ts';
+import { layerCompression, mediaTypes } from './media-types.ts';
 import {
   type Descriptor,
   descriptorSchema,
   type ImageConfig,
   imageConfigSchema,
   indexSchema,
-  layerCompression,
   manifestSchema,
-  mediaTypes,
   type Platform,
   parseDocument,
   sha256,

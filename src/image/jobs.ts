@@ -3,7 +3,7 @@
 // src/image/worker.ts.
 import type { ErrorKind } from '../errors.ts';
 import type { Comparison } from './compare.ts';
-import type { Compression } from './oci.ts';
+import type { Compression } from './media-types.ts';
 import type { ArchiveMember } from './pack.ts';
 import type { RegistrySource } from './registry/types.ts';
 import type { Unsettled } from './unpack.ts';

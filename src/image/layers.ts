@@ -11,10 +11,13 @@ import type { Collection } from '../store/store.ts';
 import type { ContentStore } from './content.ts';
 import type { BlobSource, DiskUsage } from './jobs.ts';
 import type { Leases } from './leases.ts';
-import { type Compression, chainIds } from './oci.ts';
+import type { Compression } from './media-types.ts';
+import { chainIds } from './oci.ts';
 import type { WorkerPool } from './pool.ts';
 import type { LayerRecord } from './records.ts';
+import { settleLayer } from './settle.ts';
 import { createSemaphore, createSharedTasks } from './shared-task.ts';
+import { latin1Path, type Unsettled } from './unpack.ts';
 
 /** A layer as an image needs it. */
 export interface WantedLayer {
@@ -75,6 +78,8 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
   await chmod(directory, 0o700);
   for (const path of empty) await mkdir(path, { recursive: true, mode: 0o755 });
   const inFlight = createSharedTasks<LayerRecord>();
+  /** Of layers in flight, by chainID: the number of the directory, when its files are complete. */
+  const completing = new Map<string, Promise<number>>();
   const blobsInFlight = new Map<string, Promise<unknown>>();
   const slots = createSemaphore(parts.concurrency);
   let next = 1 + Math.max(0, ...(await numbersOnDisk()), ...records.entries().map(([, record]) => record.n));
@@ -95,6 +100,7 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
     const signal = AbortSignal.any([options.signal, all.signal]);
     setMaxListeners(0, signal); // one for each layer
     const recorded: Promise<LayerRecord>[] = [];
+    const directories: (number | Promise<number>)[] = [];
     layers.forEach((layer, index) => {
       const chainId = chain[index] ?? '';
       const report = (phase: LayerProgress['phase'], bytes: number) =>
@@ -102,12 +108,16 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
       const existing = records.get(chainId);
       if (existing) {
         report('exists', layer.size);
+        directories.push(existing.n);
         recorded.push(Promise.resolve(existing));
         return;
       }
-      const below = chain.slice(0, index).map(id => records.get(id) ?? inFlight.peek(id));
+      const below = [...directories];
       const task = inFlight.run(chainId, signal, shared => make(layer, chainId, below, shared, report));
       task.catch(() => all.abort());
+      const complete = completing.get(chainId) ?? task.then(({ n }) => n);
+      complete.catch(() => {}); // the task tells
+      directories.push(complete);
       recorded.push(task);
     });
     const results = await Promise.allSettled(recorded);
@@ -122,39 +132,20 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
     return chain;
   }
 
-  /** Fetches, unpacks, settles and records one layer; leaves nothing but its blob when it fails. */
+  /** Makes and records one layer; leaves nothing but its blob when it fails. */
   async function make(
     layer: WantedLayer,
     chainId: string,
-    below: readonly (LayerRecord | Promise<LayerRecord> | undefined)[],
+    below: readonly (number | Promise<number>)[],
     signal: AbortSignal,
     report: (phase: LayerProgress['phase'], bytes: number) => void,
   ): Promise<LayerRecord> {
     const n = next++;
     const release = leases.hold([directoryKey(n)]);
+    const files = makeFiles(layer, n, below, signal, report);
+    completing.set(chainId, files);
     try {
-      report('waiting', 0);
-      const result = await slots.hold(async () => {
-        signal.throwIfAborted();
-        return fetchAndUnpack(layer, n, signal, report);
-      });
-      if (result.diffId !== layer.diffId) {
-        throw new CriError(
-          'imageFailed',
-          `layer ${layer.digest} unpacks to ${result.diffId}, the image's config states diffID ${layer.diffId}`,
-        );
-      }
-      const lower = (await Promise.all(below)).filter(record => record !== undefined);
-      const { implicitDirectories, foreignLinks } = result.unsettled;
-      if (lower.length > 0 && implicitDirectories.length + foreignLinks.length > 0) {
-        const lowerPaths = lower.map(record => path(record.n)).reverse();
-        await pool.run('settle', { layer: path(n), lower: lowerPaths, unsettled: result.unsettled });
-      } else if (foreignLinks.length > 0) {
-        throw new CriError(
-          'imageFailed',
-          `layer ${layer.digest} has a hard link to a file that it does not hold`,
-        );
-      }
+      await files;
       signal.throwIfAborted();
       const record: LayerRecord = { n, diffId: layer.diffId, createdAtMs: parts.now() };
       await records.put(chainId, record);
@@ -165,8 +156,51 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
       await pool.run('remove', { path: path(n) }).catch(() => {});
       throw error;
     } finally {
+      if (completing.get(chainId) === files) completing.delete(chainId);
       release();
     }
+  }
+
+  /**
+   * Fetches, unpacks and settles one layer; returns `n`. The layers above it need its files and not its record, and do
+   * not wait for that.
+   */
+  async function makeFiles(
+    layer: WantedLayer,
+    n: number,
+    below: readonly (number | Promise<number>)[],
+    signal: AbortSignal,
+    report: (phase: LayerProgress['phase'], bytes: number) => void,
+  ): Promise<number> {
+    report('waiting', 0);
+    const { diffId, unsettled } = await slots.hold(async () => {
+      signal.throwIfAborted();
+      return fetchAndUnpack(layer, n, signal, report);
+    });
+    if (diffId !== layer.diffId) {
+      throw new CriError(
+        'imageFailed',
+        `layer ${layer.digest} unpacks to ${diffId}, the image's config states diffID ${layer.diffId}`,
+      );
+    }
+    const lower = (await Promise.all(below)).map(path).reverse();
+    if (lower.length > 0) await settle(path(n), lower, unsettled);
+    else if (unsettled.foreignLinks.length > 0) {
+      throw new CriError(
+        'imageFailed',
+        `layer ${layer.digest} has a hard link to a file that it does not hold`,
+      );
+    }
+    return n;
+  }
+
+  /** Nearly every layer leaves its root alone to be settled; that takes less than a message to a worker. */
+  async function settle(directory: string, lower: string[], unsettled: Unsettled): Promise<void> {
+    const { implicitDirectories, foreignLinks } = unsettled;
+    if (implicitDirectories.length + foreignLinks.length === 0) return;
+    const isRootAlone = foreignLinks.length === 0 && implicitDirectories.every(name => name === '');
+    if (isRootAlone) settleLayer(latin1Path(directory), lower.map(latin1Path), unsettled);
+    else await pool.run('settle', { layer: directory, lower, unsettled });
   }
 
   /** A blob that is being fetched for another layer of the same content is waited for, not fetched twice. */
@@ -194,7 +228,11 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
         keep: stored ? undefined : { partial: content.partialPath(layer.digest), blobs: content.blobs },
         unpackInto: path(n),
       },
-      { signal, onProgress: bytes => report(bytes < layer.size ? phase : 'unpacking', bytes) },
+      {
+        signal,
+        onProgress: bytes => report(bytes < layer.size ? phase : 'unpacking', bytes),
+        bytes: layer.size,
+      },
     );
     if (!stored) {
       blobsInFlight.set(layer.digest, job);

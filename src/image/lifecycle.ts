@@ -24,6 +24,8 @@ export type ImageWork = ImageWorkRecord &
     wanted: WantedImage | undefined;
     /** The image's record, once it is listed. */
     listed: ImageRecord | undefined;
+    /** Resolves when the store knows that image data is on its way to the disk. */
+    writing: Promise<unknown> | undefined;
     onProgress: ((progress: LayerProgress) => void) | undefined;
     /** Lets go of what garbage collection must not touch meanwhile. Harmless when repeated. */
     letGo(): void;
@@ -52,6 +54,19 @@ const noDeadline = 2 ** 31 - 1;
 export function imagePlans(host: ImageHost): ImagePlans {
   const { records, content, layers, garbage } = host;
 
+  function beginWriting(work: ImageWork): void {
+    const begun = host.durability.begin();
+    begun.catch(() => {}); // whoever waits for `writing` is told
+    work.writing = begun;
+    work.letGo = () => {
+      work.letGo = () => {};
+      begun.then(
+        end => end(),
+        () => {},
+      );
+    };
+  }
+
   const resolve: Step<ImageWork> = {
     name: 'resolve (registry, image verifiers)',
     inMemory: true,
@@ -60,6 +75,7 @@ export function imagePlans(host: ImageHost): ImagePlans {
       const { image, judged } = await work.resolve(signal);
       if (host.verifiers) await verifyImage(host.verifiers, work.id, judged, { signal, log: host.log });
       intend(work, image, records);
+      beginWriting(work); // now, so that the store commits it together with the intent
     },
   };
 
@@ -68,19 +84,23 @@ export function imagePlans(host: ImageHost): ImagePlans {
     deadlineMs: noDeadline,
     async do(work, signal) {
       const image = wantedOf(work);
+      if (!work.writing) beginWriting(work);
       const release = host.leases.hold([
         ...digestsOf(image),
         ...chainIds(image.layers.map(({ diffId }) => diffId)),
       ]);
-      work.letGo = release;
-      const written = await host.durability.begin();
+      const written = work.letGo;
       work.letGo = () => {
         work.letGo = release;
         written();
         release();
       };
-      await Promise.all(image.documents.map(bytes => content.put(bytes)));
-      await layers.ensure(image.layers, { signal, onProgress: work.onProgress });
+      await work.writing;
+      const results = await Promise.allSettled([
+        ...image.documents.map(bytes => content.put(bytes)),
+        layers.ensure(image.layers, { signal, onProgress: work.onProgress }),
+      ]);
+      for (const result of results) if (result.status === 'rejected') throw result.reason;
     },
     async undo(work) {
       work.letGo();

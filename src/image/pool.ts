@@ -12,6 +12,8 @@ export interface RunJobOptions {
   signal?: AbortSignal | undefined;
   /** Told from time to time how many bytes of the blob have been seen. */
   onProgress?: ((bytes: number) => void) | undefined;
+  /** How many bytes there are to work on, if that is known: a worker is not started for a few. */
+  bytes?: number;
 }
 
 export interface WorkerPool {
@@ -35,6 +37,7 @@ interface Running {
   resolve(output: unknown): void;
   reject(error: Error): void;
   onProgress: ((bytes: number) => void) | undefined;
+  bytes: number;
 }
 
 interface Member {
@@ -47,6 +50,8 @@ interface Member {
 }
 
 const maxWorkers = 4;
+/** While another worker starts, and runs what has not been compiled there yet, those there are get so much done. */
+const worthAWorker = 1024 * 1024;
 /** A pull is often followed by another. */
 const idleMs = 60_000;
 /** Measuring is asked for every few seconds for ever; a worker that waited for it would never end. */
@@ -114,21 +119,24 @@ export function createWorkerPool(): WorkerPool {
     member.worker.kill('SIGKILL');
   }
 
-  function leastBusy(): Member {
-    const idle = [...members].find(({ jobs }) => jobs.size === 0);
-    if (idle) return idle;
-    if (members.size < size) return start();
+  const bytesBefore = ({ jobs }: Member): number =>
+    [...jobs.values()].reduce((sum, job) => sum + job.bytes, 0);
+
+  /** The member for a job of so many bytes. */
+  function choose(bytes: number): Member {
     const [first, ...others] = members;
     if (!first) return start();
-    return others.reduce((best, member) => (member.jobs.size < best.jobs.size ? member : best), first);
+    const best = others.reduce((a, b) => (bytesBefore(b) < bytesBefore(a) ? b : a), first);
+    const isSoonDone = best.jobs.size === 0 || bytesBefore(best) + bytes < worthAWorker;
+    return isSoonDone || members.size === size ? best : start();
   }
 
   return {
-    run(kind, input, { signal, onProgress } = {}) {
+    run(kind, input, { signal, onProgress, bytes = worthAWorker } = {}) {
       return new Promise((resolve, reject) => {
         if (signal?.aborted) return reject(cancelled());
         const id = nextId++;
-        const member = leastBusy();
+        const member = choose(bytes);
         const cancel = () => member.worker.send({ id, kind: 'cancel' });
         const done = () => signal?.removeEventListener('abort', cancel);
         clearTimeout(member.end);
@@ -144,6 +152,7 @@ export function createWorkerPool(): WorkerPool {
             reject(signal?.aborted ? cancelled() : error);
           },
           onProgress,
+          bytes,
         });
         hold(member, true);
         signal?.addEventListener('abort', cancel, { once: true });

@@ -10,16 +10,14 @@ import { CriError } from '../errors.ts';
 import type { ContentStore } from './content.ts';
 import { parseConfig } from './import.ts';
 import type { LayerProgress } from './layers.ts';
+import { layerCompression, maxDocumentBytes, mediaTypes } from './media-types.ts';
 import {
   type Descriptor,
   descriptorSchema,
   type ImageConfig,
   indexSchema,
-  layerCompression,
   type Manifest,
   manifestSchema,
-  maxDocumentBytes,
-  mediaTypes,
   type Platform,
   parseDocument,
   sha256,

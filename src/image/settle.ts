@@ -1,6 +1,6 @@
 // Settles what a layer, unpacked by itself, has to take from the layers below it: owner, mode and times of
 // directories that its archive does not mention, and hard links to files of lower layers, which overlayfs
-// would have copied up. Runs in a worker process after the layers below are settled themselves.
+// would have copied up. Runs after the layers below are settled themselves.
 import {
   chmodSync,
   copyFileSync,

@@ -8,8 +8,6 @@ export interface SharedTasks<T> {
    * @throws what the task throws; CriError cancelled when the caller's own `signal` is aborted first.
    */
   run(key: string, signal: AbortSignal | undefined, task: (signal: AbortSignal) => Promise<T>): Promise<T>;
-  /** The run under `key`, without having a say in whether it goes on. */
-  peek(key: string): Promise<T> | undefined;
 }
 
 interface Shared<T> {
@@ -33,7 +31,6 @@ export function createSharedTasks<T>(): SharedTasks<T> {
   }
 
   return {
-    peek: key => running.get(key)?.promise,
     async run(key, signal, task) {
       if (signal?.aborted) throw cancelled();
       const shared = running.get(key) ?? start(key, task);

@@ -71,6 +71,11 @@ export function fsPath(latin1: string): string | Buffer {
   return latin1;
 }
 
+/** A path of ours as one of one byte a character. */
+export function latin1Path(path: string): string {
+  return Buffer.from(path).toString('latin1');
+}
+
 /** A latin1 path as text for messages. */
 export function readable(latin1: string): string {
   return Buffer.from(latin1, 'latin1').toString('utf8');
@@ -94,7 +99,7 @@ export function cleanName(name: string): string[] {
 
 /** Unpacks into `root`, an existing empty directory given as an absolute path. */
 export function createUnpacker(rootPath: string): Unpacker {
-  const root = Buffer.from(rootPath).toString('latin1');
+  const root = latin1Path(rootPath);
   const directories = new Map<string, DirectoryState>([['', { explicit: false, mtimeNs: undefined }]]);
   const foreignLinks: Unsettled['foreignLinks'] = [];
   let file: { fd: number; path: string } | undefined;

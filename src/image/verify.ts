@@ -4,7 +4,8 @@
 import { messageOf } from '../errors.ts';
 import type { ContentStore } from './content.ts';
 import type { LayerStore } from './layers.ts';
-import { layerCompression, manifestSchema, parseDocument } from './oci.ts';
+import { layerCompression } from './media-types.ts';
+import { manifestSchema, parseDocument } from './oci.ts';
 import type { WorkerPool } from './pool.ts';
 import type { ImageRecords } from './records.ts';
 

@@ -1,5 +1,8 @@
 // A worker process of image operations: takes jobs as messages, several at a time, and reports how each went.
 // Everything heavy happens here, so that the daemon keeps answering RPCs while images are pulled.
+//
+// Workers start in the middle of a pull: what unpacking layers does not need is loaded when it is asked for, and schemas
+// of zod, the heaviest part, are none of what it needs.
 import { createHash } from 'node:crypto';
 import {
   closeSync,
@@ -14,15 +17,13 @@ import { setPriority } from 'node:os';
 import { pipeline } from 'node:stream/promises';
 import { CriError, codeOf, messageOf } from '../errors.ts';
 import { syncFileSystem } from '../host/files-ffi.ts';
-import { compareLayer } from './compare.ts';
 import { decompress } from './decompress.ts';
-import { packDifference } from './difference.ts';
 import type { FromWorker, JobKind, Jobs, ToWorker } from './jobs.ts';
 import { type JobContext, runLayerJob } from './layer-job.ts';
 import { measureTree } from './measure.ts';
-import { packArchive } from './pack.ts';
 import { createTransport } from './registry/transport.ts';
 import { settleLayer } from './settle.ts';
+import { latin1Path } from './unpack.ts';
 
 const progressEveryMs = 100;
 const nice = 10;
@@ -35,8 +36,7 @@ type Handlers = {
 const handlers: Handlers = {
   layer: runLayerJob,
   async settle({ layer, lower, unsettled }) {
-    const latin1 = (path: string) => Buffer.from(path).toString('latin1');
-    settleLayer(latin1(layer), lower.map(latin1), unsettled);
+    settleLayer(latin1Path(layer), lower.map(latin1Path), unsettled);
     return null;
   },
   async measure({ path }) {
@@ -62,14 +62,17 @@ const handlers: Handlers = {
     return null;
   },
   async pack({ members, to, mode }, { signal }) {
+    const { packArchive } = await import('./pack.ts');
     await packArchive(members, to, signal, mode);
     return null;
   },
   async difference({ directory, to }, { signal }) {
+    const { packDifference } = await import('./difference.ts');
     packDifference(directory, to, signal);
     return null;
   },
   async compare(comparison, { signal }) {
+    const { compareLayer } = await import('./compare.ts');
     return { difference: await compareLayer(comparison, signal) };
   },
   async sync({ path }) {
@@ -91,12 +94,15 @@ function serve(send: (message: FromWorker) => void): void {
     const { id } = message;
     const controller = new AbortController();
     running.set(id, controller);
-    let reported = 0;
+    let seen = 0;
+    let timer: NodeJS.Timeout | undefined;
+    // What is done sooner than the first report needs none.
     const progress = (bytes: number) => {
-      const now = Date.now();
-      if (now - reported < progressEveryMs) return;
-      reported = now;
-      send({ id, type: 'progress', bytes });
+      seen = bytes;
+      timer ??= setTimeout(() => {
+        timer = undefined;
+        send({ id, type: 'progress', bytes: seen });
+      }, progressEveryMs);
     };
     try {
       send({
@@ -113,6 +119,7 @@ function serve(send: (message: FromWorker) => void): void {
         code: codeOf(error),
       });
     } finally {
+      clearTimeout(timer);
       running.delete(id);
     }
   }

@@ -127,6 +127,7 @@ function bindWork(record: ImageWorkRecord, records: Collection<ImageWorkRecord>)
     resolve: () => Promise.reject(new Error(`${record.id} is not to be pulled`)),
     wanted: undefined,
     listed: undefined,
+    writing: undefined,
     onProgress: undefined,
     letGo() {},
   });

@@ -16,7 +16,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { basicAuthorization } from '../../src/image/registry/auth.ts';
+import { basicAuthorization } from '../../src/image/registry/transport.ts';
 import { type Certificate, makeAuthority, makeCertificate } from '../support/image/certificates.ts';
 import { type Liar, startLiar } from '../support/image/liar.ts';
 import {

@@ -1,8 +1,8 @@
 // Authorization at registries: the challenge of a 401 is answered with basic credentials or with a token from
-// the realm it names (distribution specification, "Token Authentication"; OAuth2 for identity tokens).
-import { z } from 'zod';
+// the realm it names (token.ts).
 import { CriError } from '../../errors.ts';
-import type { HttpResponse } from './transport.ts';
+import type { SendTokenRequest } from './token.ts';
+import { basicAuthorization } from './transport.ts';
 import type { Credentials, Grant } from './types.ts';
 
 export interface Challenge {
@@ -70,29 +70,8 @@ export function parseChallenges(header: string): Challenge[] {
   );
 }
 
-export function basicAuthorization(username: string, password: string): string {
-  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
-}
-
-/** Basic credentials do not expire; tokens say when, or live a minute (distribution specification). */
+/** Basic credentials and given tokens do not expire. */
 const never = Number.MAX_SAFE_INTEGER;
-const defaultTokenSeconds = 60;
-/** A token is not used in its last seconds, for it may expire on the way. */
-const expiryMarginMs = 5_000;
-
-const tokenResponse = z.object({
-  token: z.string().optional(),
-  access_token: z.string().optional(),
-  expires_in: z.number().optional(),
-});
-
-/** Sends a token request; redirects, TLS and proxies are the caller's matter. */
-export type SendTokenRequest = (request: {
-  url: URL;
-  method: 'GET' | 'POST';
-  headers: Record<string, string>;
-  body?: string;
-}) => Promise<{ response: HttpResponse; body: Buffer }>;
 
 /**
  * Answers a challenge: what to send as Authorization.
@@ -121,108 +100,13 @@ export async function answerChallenge(
     return { authorization: `Bearer ${credentials.registryToken}`, expiresMs: never };
   }
   const bearer = challenges.find(challenge => challenge.scheme === 'bearer');
-  if (bearer) return fetchToken(bearer, { credentials, scope, secure, send, now });
+  if (bearer) {
+    // Loaded when it is wanted: image workers, which start in the middle of a pull, are given the token that it has.
+    const { fetchToken } = await import('./token.ts');
+    return fetchToken(bearer.parameters, { credentials, scope, secure, send, now });
+  }
   const { username, password } = credentials ?? {};
   const basic = challenges.some(challenge => challenge.scheme === 'basic');
   if (!basic || username === undefined) return undefined;
   return { authorization: basicAuthorization(username, password ?? ''), expiresMs: never };
-}
-
-async function fetchToken(
-  { parameters }: Challenge,
-  {
-    credentials,
-    scope,
-    secure,
-    send,
-    now,
-  }: {
-    credentials: Credentials | undefined;
-    scope: string;
-    secure: boolean;
-    send: SendTokenRequest;
-    now: number;
-  },
-): Promise<Grant> {
-  const realm = parameters.get('realm') ?? '';
-  if (!/^https?:\/\//.test(realm) || !URL.canParse(realm)) {
-    throw new CriError(
-      'unauthenticated',
-      `the registry names ${JSON.stringify(realm)} as its token server, which is no URL`,
-    );
-  }
-  const url = new URL(realm);
-  const service = parameters.get('service');
-  const wanted = parameters.get('scope') ?? scope;
-  const secret = credentials?.identityToken ?? credentials?.username;
-  if (secret !== undefined && secure && url.protocol !== 'https:') {
-    throw new CriError(
-      'unauthenticated',
-      `the token server ${url.host} is reached without TLS: credentials are not sent there`,
-    );
-  }
-  const { response, body } = await (credentials?.identityToken === undefined
-    ? send(getRequest(url, service, wanted, credentials))
-    : send(refreshRequest(url, service, wanted, credentials.identityToken)));
-  if (response.status !== 200) refused(url, response.status, body);
-  const parsed = tokenResponse.safeParse(parseJson(body));
-  const token = parsed.success ? (parsed.data.token ?? parsed.data.access_token) : undefined;
-  if (!token) throw new CriError('unauthenticated', `the token server ${url.host} answered without a token`);
-  const seconds = Math.max(parsed.data?.expires_in ?? defaultTokenSeconds, defaultTokenSeconds);
-  return { authorization: `Bearer ${token}`, expiresMs: now + seconds * 1000 - expiryMarginMs };
-}
-
-function getRequest(
-  realm: URL,
-  service: string | undefined,
-  scope: string,
-  credentials: Credentials | undefined,
-) {
-  const url = new URL(realm);
-  if (service !== undefined) url.searchParams.set('service', service);
-  for (const one of scope.split(' ')) url.searchParams.append('scope', one);
-  const headers: Record<string, string> = {};
-  if (credentials?.username !== undefined) {
-    headers.authorization = basicAuthorization(credentials.username, credentials.password ?? '');
-  }
-  return { url, method: 'GET' as const, headers };
-}
-
-function refreshRequest(url: URL, service: string | undefined, scope: string, identityToken: string) {
-  const form = new URLSearchParams({
-    grant_type: 'refresh_token',
-    refresh_token: identityToken,
-    client_id: 'cri-ts',
-    scope,
-  });
-  if (service !== undefined) form.set('service', service);
-  return {
-    url,
-    method: 'POST' as const,
-    headers: { 'content-type': 'application/x-www-form-urlencoded' },
-    body: form.toString(),
-  };
-}
-
-function refused(url: URL, status: number, body: Buffer): never {
-  const said = body.toString('utf8').slice(0, 300).replace(/\s+/g, ' ').trim();
-  const detail = said === '' ? '' : ` (${said})`;
-  if (status === 403) {
-    throw new CriError('permissionDenied', `the token server ${url.host} denied access${detail}`);
-  }
-  if (status === 401 || status === 400) {
-    throw new CriError(
-      'unauthenticated',
-      `the token server ${url.host} did not accept the credentials${detail}: check the pull secret`,
-    );
-  }
-  throw Object.assign(new Error(`the token server ${url.host} answered ${status}${detail}`), { status });
-}
-
-function parseJson(body: Buffer): unknown {
-  try {
-    return JSON.parse(body.toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }

@@ -3,9 +3,10 @@
 import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CriError, codeOf, messageOf } from '../../errors.ts';
-import { acceptedManifests, maxDocumentBytes } from '../oci.ts';
-import { answerChallenge, parseChallenges, type SendTokenRequest } from './auth.ts';
+import { acceptedManifests, maxDocumentBytes } from '../media-types.ts';
+import { answerChallenge, parseChallenges } from './auth.ts';
 import { proxyFor } from './proxy.ts';
+import type { SendTokenRequest } from './token.ts';
 import type { HttpResponse, Transport } from './transport.ts';
 import type { RegistryAccess, RegistryHost } from './types.ts';
 

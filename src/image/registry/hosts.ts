@@ -2,11 +2,11 @@
 // certificate files that docker lays out there, or the registry itself.
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
-import { isIP } from 'node:net';
 import { isAbsolute, join, posix } from 'node:path';
 import { parse as parseToml } from 'smol-toml';
 import { z } from 'zod';
 import { CriError, codeOf, messageOf } from '../../errors.ts';
+import { isLoopback } from './loopback.ts';
 import type { RegistryHost, TlsSettings } from './types.ts';
 
 const defaultDialTimeoutMs = 30_000;
@@ -223,9 +223,4 @@ function itself(registry: string, { ca, client, skipVerify }: FoundTls): Registr
     dialTimeoutMs: defaultDialTimeoutMs,
     plainFallback: loopback && port !== undefined && port !== '443',
   };
-}
-
-export function isLoopback(host: string): boolean {
-  const name = host.replace(/:[0-9]+$/, '').replace(/^\[|\]$/g, '');
-  return name === 'localhost' || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
 }

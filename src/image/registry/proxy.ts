@@ -1,7 +1,7 @@
 // HTTP proxies as the environment names them: HTTP_PROXY, HTTPS_PROXY, NO_PROXY and their lower-case twins,
 // with the rules that Go programs follow, so that a node's existing drop-in file for containerd works.
 import { BlockList, isIP, isIPv6 } from 'node:net';
-import { isLoopback } from './hosts.ts';
+import { isLoopback } from './loopback.ts';
 import type { ProxySettings } from './types.ts';
 
 export function proxyFromEnvironment(environment: NodeJS.ProcessEnv): ProxySettings {

@@ -141,10 +141,15 @@ function tlsConnection({ ca, client, skipVerify }: TlsSettings): TlsConnection {
   }
 }
 
+/** Value of an Authorization header (RFC 7617). */
+export function basicAuthorization(username: string, password: string): string {
+  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+}
+
 function proxyAuthorization(proxy: URL): Record<string, string> {
   if (proxy.username === '') return {};
-  const pair = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
-  return { 'proxy-authorization': `Basic ${Buffer.from(pair).toString('base64')}` };
+  const [username, password] = [decodeURIComponent(proxy.username), decodeURIComponent(proxy.password)];
+  return { 'proxy-authorization': basicAuthorization(username, password) };
 }
 
 /** An https agent that reaches its hosts through a CONNECT tunnel of a proxy (RFC 9110, 9.3.6). */
