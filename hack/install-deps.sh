@@ -4,6 +4,7 @@
 #   install_deps             to build and to run
 #   install_deps hard-way    for hack/hard-way.sh too
 #   install_deps test        to run the tests too, that of the hard way among them
+#   install_deps vm          for hack/vm
 # Packages are Debian's (12 or newer). Nothing is ever removed for them. Those that only go into images of the tests are
 # fetched into .cache/nginx-light and not installed.
 
@@ -15,9 +16,11 @@ missing_packages() {
   wanted='runc:runc conmon:conmon catatonit:catatonit ip:iproute2 iptables:iptables unshare:util-linux mount:mount'
   [ -z "${1:-}" ] || wanted="$wanted nft:nftables"
   [ "${1:-}" != test ] || wanted="$wanted skopeo:skopeo umoci:umoci docker-registry:docker-registry zstd:zstd openssl:openssl git:git"
+  [ "${1:-}" != vm ] || wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mke2fs:e2fsprogs cpio:cpio xz:xz-utils modprobe:kmod git:git"
   for pair in $wanted; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || printf '%s ' "${pair#*:}"
   done
+  [ "${1:-}" != vm ] || return 0
   [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || printf 'containernetworking-plugins '
   # It goes into an image that holds no library.
   if ! [ -x /bin/busybox ] || ldd /bin/busybox >/dev/null 2>&1; then printf 'busybox-static '; fi
