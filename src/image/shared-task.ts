@@ -5,7 +5,8 @@ import { CriError } from '../errors.ts';
 export interface SharedTasks<T> {
   /**
    * Joins the run under `key`, or starts one. `task` gets a signal that is aborted when everyone has gone.
-   * @throws what the task throws; CriError cancelled when the caller's own `signal` is aborted first.
+   * @throws what the task throws; CriError cancelled when the caller's own `signal` is aborted first. The last one to go
+   * away learns it when the task has ended, and with that whatever it had begun.
    */
   run(key: string, signal: AbortSignal | undefined, task: (signal: AbortSignal) => Promise<T>): Promise<T>;
 }
@@ -49,6 +50,7 @@ export function createSharedTasks<T>(): SharedTasks<T> {
           // A newcomer must not join what is being ended.
           running.delete(key);
           shared.controller.abort(cancelled());
+          await shared.promise.catch(() => {}); // who waits has an answer of their own
         }
       }
     },
