@@ -1,6 +1,6 @@
 // The file system of a container: its root, the mounts it asks for, the pod's files, volumes of its image.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status as grpc } from '@grpc/grpc-js';
@@ -21,6 +21,7 @@ beforeAll(async () => {
   await addImage(node, 'docker.io/test/volumes:latest', {
     Volumes: { '/var/www': {}, '/data/new': {}, '/home/alice': {}, '/tmp': {} },
   });
+  await addImage(node, 'docker.io/test/data:latest', {}, [{ name: 'weights', content: 'heavy\n' }]);
   pod = await node.runPod({ hostname: 'the-host' });
   host = join(node.directory, 'host');
   await mkdir(host);
@@ -316,6 +317,19 @@ describe('an image as a volume', () => {
     expect(await lines('cat /whole/var/www/index.html /part/index.html; touch /part/x 2>&1', config)).toEqual(
       ['it works', 'it works', 'touch: /part/x: Read-only file system'],
     );
+  });
+
+  it('is there as long as the container, though its image is removed, and then goes', async () => {
+    const layers = () => readdirSync(join(node.root, 'layers')).length;
+    const before = layers();
+    const image = { image: 'test/data:latest' };
+    const id = await node.runContainer(pod, 'sleep 1000', mounted({ containerPath: '/data', image }));
+    await node.cri.RemoveImage({ image });
+    expect((await node.cri.ImageStatus({ image })).image).toBeNull();
+    expect(await node.exec(id, 'cat /data/weights')).toBe('heavy');
+    expect(layers()).toBe(before);
+    await node.cri.RemoveContainer({ containerId: id });
+    expect(layers()).toBe(before - 1);
   });
 });
 

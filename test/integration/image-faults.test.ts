@@ -38,6 +38,7 @@ const layerOfImage = () => {
   if (!layer) throw new Error('the image has no layer');
   return layer;
 };
+const zstd = (bytes: Buffer) => execFileSync('zstd', ['-q', '-c'], { input: bytes, maxBuffer: 1 << 30 });
 const isLayer = (path: string) => path.endsWith(layerOfImage().digest);
 const partials = () => readdirSync(join(test.root, 'content/ingest'));
 const layerDirectories = () => readdirSync(join(test.root, 'layers')).filter(name => /^\d+$/.test(name));
@@ -255,6 +256,23 @@ it('layers are fetched at most max_concurrent_downloads at a time, over connecti
   expect(connections.size).toBeLessThan(count);
 });
 
+it('small layers are the work of one worker process, large ones of several', async () => {
+  const layersOf = (count: number, bytes: number) =>
+    Promise.all(
+      Array.from({ length: count }, async (_, i) =>
+        layerOf(await makeTar([{ name: `f${i}`, content: randomBytes(bytes) }])),
+      ),
+    );
+  const [small, large] = [makeImage(await layersOf(12, 20_000)), makeImage(await layersOf(3, 2_000_000))];
+  const name = await serve();
+  liar?.addImage(small, 'small');
+  liar?.addImage(large, 'large');
+  await test.images.pull(`${name}:small`);
+  expect(workers()).toHaveLength(1);
+  await test.images.pull(`${name}:large`);
+  expect(workers().length).toBeGreaterThan(1);
+});
+
 describe('credentials', () => {
   it('are not sent to the host that a blob is redirected to, nor are the headers of hosts.toml', async () => {
     const other = await startLiar();
@@ -346,6 +364,71 @@ describe('a registry that lies', () => {
     });
     await expect(test.images.pull(name)).rejects.toThrow(/the manifest states/);
     expectNothing();
+  });
+
+  it.each([
+    ['a small gzip', 100_000, 'gzip'],
+    ['a large gzip', 8_000_000, 'gzip'],
+    ['a zstd', 100_000, 'zstd'],
+  ] as const)(
+    'with %s layer that is cut short under its right digest is found out',
+    async (_, size, format) => {
+      const archive = await makeTar(filesLike('a', size, 3));
+      const whole = layerOf(archive, format, format === 'zstd' ? zstd : undefined);
+      const layer = { ...whole, ...blobOf(whole.bytes.subarray(0, -6), whole.mediaType) };
+      const name = await serve();
+      liar?.addImage(makeImage([layer]), 'short');
+      await expect(test.images.pull(`${name}:short`)).rejects.toThrow(`the ${format} data is damaged`);
+      expectNothing();
+      expect(partials()).toEqual([]);
+    },
+  );
+
+  it('about the lowest layer leaves nothing of those above it', async () => {
+    const layers = await Promise.all(
+      ['lowest', 'middle', 'top'].map(async text => layerOf(await makeTar([{ name: text, content: text }]))),
+    );
+    const [lowest, middle] = layers;
+    const name = await serve(async (request, response, path) => {
+      if (!lowest || !middle || !path.endsWith(lowest.digest)) return false;
+      await expect.poll(() => layerDirectories().length, patience).toBe(layers.length);
+      sendBlob(request, response, { ...lowest, bytes: middle.bytes });
+      return true;
+    });
+    liar?.addImage(makeImage(layers), 'three');
+    await expect(test.images.pull(`${name}:three`)).rejects.toThrow(lowest?.digest);
+    await expect.poll(layerDirectories, patience).toEqual([]);
+    expectNothing();
+  });
+
+  it('about one image does not hurt another that shares a layer with it at that moment', async () => {
+    const [base, good, bad] = await Promise.all(
+      ['base', 'good', 'bad'].map(async text => layerOf(await makeTar([{ name: text, content: text }]))),
+    );
+    if (!base || !good || !bad) throw new Error('a layer is missing');
+    let letBaseGo = () => {};
+    const baseMayGo = new Promise<void>(resolve => {
+      letBaseGo = resolve;
+    });
+    const name = await serve(async (request, response, path) => {
+      if (path.endsWith(base.digest)) await baseMayGo;
+      if (!path.endsWith(bad.digest)) return false;
+      await expect.poll(() => asked(good), patience).toBe(1);
+      sendBlob(request, response, { ...bad, bytes: good.bytes });
+      return true;
+    });
+    const asked = ({ digest }: { digest: string }) =>
+      liar?.requests.filter(({ path }) => path.endsWith(digest)).length;
+    const sound = makeImage([base, good]);
+    liar?.addImage(sound, 'good');
+    liar?.addImage(makeImage([base, bad]), 'bad');
+    const pulls = [test.images.pull(`${name}:good`), test.images.pull(`${name}:bad`)];
+    await expect(pulls[1]).rejects.toThrow(bad.digest);
+    letBaseGo();
+    expect(await pulls[0]).toBe(sound.config.digest);
+    expect(asked(base)).toBe(1);
+    expect(layerDirectories()).toHaveLength(2);
+    expect(await test.images.verify()).toEqual([]);
   });
 
   it('with more bytes than the manifest states is cut off', async () => {
