@@ -71,7 +71,7 @@ node_modules_are_current() {
 
 # Compiles src into dist unless dist is newer than everything it is made of.
 build() {
-  if [ -e dist/.built ] && [ -z "$(find src proto package.json tsconfig.json tsconfig.build.json -newer dist/.built -print -quit)" ]; then
+  if [ -e dist/.built ] && [ -z "$(find src proto hack/bundle.ts package.json tsconfig.json tsconfig.build.json -newer dist/.built -print -quit)" ]; then
     return 0
   fi
   say 'building'

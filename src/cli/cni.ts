@@ -182,7 +182,7 @@ async function gc(flags: GcFlags): Promise<unknown> {
   for (const attachment of attachments) {
     const { containerId, ifName, netns } = attachment;
     const named = flags.keep.includes(containerId) || flags.keep.includes(`${containerId}/${ifName}`);
-    if (named || (await isLiveNetns(netns))) kept.push(attachment);
+    if (named || isLiveNetns(netns)) kept.push(attachment);
   }
   if (flags.network === undefined) await invoker.gcAll(networks, kept);
   else for (const { network } of networks) await invoker.gc(network, kept);

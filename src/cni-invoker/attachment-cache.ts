@@ -2,7 +2,8 @@
 // Written in libcni's file format (kind cniCacheV1) and layout, <dir>/results/<network>-<container>-<interface>, so
 // that its tools read it. Unlike libcni it is written already before ADD runs, without a result: whoever finds
 // such a record knows that an ADD was cut short and is to be undone.
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+// Read and written at once: a record is a small file, and a turn of Node's thread pool takes many times longer.
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { codeOf, messageOf } from '../errors.ts';
@@ -36,17 +37,17 @@ export interface CachedAttachments {
 
 export interface AttachmentCache {
   /** Records that an ADD is about to run. @throws CniError already-attached, cache-failed */
-  begin(list: NetworkConfigList, rt: RuntimeConf): Promise<{ order: number }>;
+  begin(list: NetworkConfigList, rt: RuntimeConf): { order: number };
   /** Records the result of an ADD. `result` is in the version that the configuration declares. */
-  complete(list: NetworkConfigList, rt: RuntimeConf, order: number, result: EncodedResult): Promise<void>;
-  get(id: AttachmentId): Promise<CachedAttachment | undefined>;
+  complete(list: NetworkConfigList, rt: RuntimeConf, order: number, result: EncodedResult): void;
+  get(id: AttachmentId): CachedAttachment | undefined;
   /** All attachments, or those of one container, in the order of ADD. @throws CniError cache-failed */
-  list(containerId?: string): Promise<CachedAttachments>;
-  remove(id: AttachmentId): Promise<void>;
+  list(containerId?: string): CachedAttachments;
+  remove(id: AttachmentId): void;
   /** Removes a record that `list` found damaged. */
-  discard(damaged: CniError): Promise<void>;
+  discard(damaged: CniError): void;
   /** Removes what writing a record of the container left when it was killed midway. */
-  discardDrafts(containerId: string): Promise<void>;
+  discardDrafts(containerId: string): void;
 }
 
 const recordSchema = z.object({
@@ -69,9 +70,9 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
   // Records in the making stand outside of `results`, where other readers would take them for records.
   const draftDir = join(cacheDir, 'drafts');
 
-  async function fileNames(containerId?: string, directory = dir): Promise<string[]> {
+  function fileNames(containerId?: string, directory = dir): string[] {
     try {
-      const names = await readdir(directory);
+      const names = readdirSync(directory);
       return containerId === undefined ? names : names.filter(name => name.includes(`-${containerId}-`));
     } catch (thrown) {
       if (codeOf(thrown) === 'ENOENT') return [];
@@ -79,7 +80,7 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
     }
   }
 
-  async function put(list: NetworkConfigList, rt: RuntimeConf, order: number, result?: EncodedResult) {
+  function put(list: NetworkConfigList, rt: RuntimeConf, order: number, result?: EncodedResult): void {
     const name = fileNameOf({ network: list.name, containerId: rt.containerId, ifName: rt.ifName });
     const record = {
       kind: 'cniCacheV1',
@@ -94,48 +95,45 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
       order,
     } satisfies z.input<typeof recordSchema> | Record<string, unknown>;
     const draft = join(draftDir, name);
-    const write = async () => {
-      await writeFile(draft, JSON.stringify(record), { mode: 0o600 });
+    const write = () => {
+      writeFileSync(draft, JSON.stringify(record), { mode: 0o600 });
       // Renaming makes it whole or absent for readers and for a daemon that is killed. It is not synced: after a
       // power loss the namespaces that it is about are gone too.
-      await rename(draft, join(dir, name));
+      renameSync(draft, join(dir, name));
     };
     try {
-      await write().catch(async (thrown: unknown) => {
+      try {
+        write();
+      } catch (thrown) {
         if (codeOf(thrown) !== 'ENOENT') throw thrown;
-        await mkdir(dir, { recursive: true, mode: 0o700 });
-        await mkdir(draftDir, { recursive: true, mode: 0o700 });
-        await write();
-      });
+        for (const missing of [dir, draftDir]) mkdirSync(missing, { recursive: true, mode: 0o700 });
+        write();
+      }
     } catch (thrown) {
       throw failed('write', join(dir, name), thrown);
     }
   }
 
-  async function readAll(
-    names: readonly string[],
-    containerId: string | undefined,
-  ): Promise<CachedAttachments> {
+  function readAll(names: readonly string[], containerId: string | undefined): CachedAttachments {
+    const attachments: CachedAttachment[] = [];
     const damaged: CniError[] = [];
-    const records = await Promise.all(
-      names.map(name =>
-        readRecord(dir, name).catch((thrown: unknown) => {
-          if (!(thrown instanceof CniError)) throw thrown;
-          damaged.push(thrown);
-        }),
-      ),
-    );
-    const attachments = records
-      .filter(record => record !== undefined)
-      .filter(record => containerId === undefined || record.containerId === containerId)
-      .sort((a, b) => a.order - b.order);
-    return { attachments, damaged };
+    for (const name of names) {
+      try {
+        const record = readRecord(dir, name);
+        if (record && (containerId === undefined || record.containerId === containerId))
+          attachments.push(record);
+      } catch (thrown) {
+        if (!(thrown instanceof CniError)) throw thrown;
+        damaged.push(thrown);
+      }
+    }
+    return { attachments: attachments.sort((a, b) => a.order - b.order), damaged };
   }
 
   return {
-    async begin(network, rt) {
-      const names = await fileNames(rt.containerId);
-      const { attachments: own, damaged } = await readAll(names, rt.containerId);
+    begin(network, rt) {
+      const names = fileNames(rt.containerId);
+      const { attachments: own, damaged } = readAll(names, rt.containerId);
       if (damaged[0] !== undefined) throw damaged[0];
       const twin = own.find(
         // An attachment is (container, interface). Loopback may be configured twice; it makes no interface.
@@ -160,14 +158,14 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
         );
       }
       const order = 1 + Math.max(-1, ...own.map(record => record.order));
-      await put(network, rt, order);
+      put(network, rt, order);
       return { order };
     },
 
     complete: put,
 
-    async get(id) {
-      const record = await readRecord(dir, fileNameOf(id));
+    get(id) {
+      const record = readRecord(dir, fileNameOf(id));
       const same =
         record?.network === id.network &&
         record.containerId === id.containerId &&
@@ -175,16 +173,16 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
       return same ? record : undefined;
     },
 
-    list: async containerId => readAll(await fileNames(containerId), containerId),
+    list: containerId => readAll(fileNames(containerId), containerId),
 
     remove: id => removeFile(join(dir, fileNameOf(id))),
 
-    async discard(damaged) {
-      if (damaged.details.file !== undefined) await removeFile(damaged.details.file);
+    discard(damaged) {
+      if (damaged.details.file !== undefined) removeFile(damaged.details.file);
     },
 
-    async discardDrafts(containerId) {
-      for (const name of await fileNames(containerId, draftDir)) await removeFile(join(draftDir, name));
+    discardDrafts(containerId) {
+      for (const name of fileNames(containerId, draftDir)) removeFile(join(draftDir, name));
     },
   };
 }
@@ -194,19 +192,19 @@ function fileNameOf({ network, containerId, ifName }: AttachmentId): string {
   return `${network}-${containerId}-${ifName}`;
 }
 
-async function removeFile(path: string): Promise<void> {
+function removeFile(path: string): void {
   try {
-    await rm(path, { force: true });
+    rmSync(path, { force: true });
   } catch (thrown) {
     throw failed('remove', path, thrown);
   }
 }
 
-async function readRecord(dir: string, name: string): Promise<CachedAttachment | undefined> {
+function readRecord(dir: string, name: string): CachedAttachment | undefined {
   const path = join(dir, name);
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = readFileSync(path, 'utf8');
   } catch (thrown) {
     if (codeOf(thrown) === 'ENOENT') return undefined;
     throw failed('read', path, thrown);

@@ -63,8 +63,8 @@ export async function delNetworks(
   networks: readonly NetworkAttachmentConfig[],
   signal?: AbortSignal,
 ): Promise<void> {
-  await context.cache.discardDrafts(container.containerId);
-  const { attachments, damaged } = await context.cache.list(container.containerId);
+  context.cache.discardDrafts(container.containerId);
+  const { attachments, damaged } = context.cache.list(container.containerId);
   const errors: CniError[] = [];
   const attempt = (del: Promise<void>) =>
     del.catch((thrown: unknown) => {
@@ -80,7 +80,7 @@ export async function delNetworks(
     await attempt(delUnrecorded(context, network, { ...container, ifName }, signal));
   }
   if (networks.length > 0 && errors.length === 0) {
-    for (const record of damaged) await context.cache.discard(record);
+    for (const record of damaged) context.cache.discard(record);
   } else {
     errors.push(...damaged);
   }
@@ -100,7 +100,7 @@ export async function checkNetworks(
   containerId: string,
   signal?: AbortSignal,
 ): Promise<CheckedAttachment[]> {
-  const { attachments, damaged } = await context.cache.list(containerId);
+  const { attachments, damaged } = context.cache.list(containerId);
   if (damaged[0] !== undefined) throw damaged[0];
   const checked: CheckedAttachment[] = [];
   for (const cached of attachments) {

@@ -113,7 +113,7 @@ export function createInvoker(options: InvokerOptions): Invoker {
     status: (list, signal) => statusNetworkList(context, list, signal),
     version: (type, signal) => context.plugins.version(type, signal),
     prepare: async list => (await context.plugins.resolve(list)).cniVersion,
-    cachedAttachments: containerId => context.cache.list(containerId),
+    cachedAttachments: async containerId => context.cache.list(containerId),
 
     addAll: (networks, container, signal) =>
       exclusion.forContainer(container.containerId, () => addNetworks(context, networks, container, signal)),

@@ -1,6 +1,7 @@
 // The life of a container, as steps. CreateContainer does `foundation`, StartContainer does `running`. The container's
 // end undoes `running`; RemoveContainer undoes what is left. Each do stands beside its undo.
-import { chown, rm, stat, writeFile } from 'node:fs/promises';
+import { rmSync, writeFileSync } from 'node:fs';
+import { chown, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RuntimeHandlerConfig } from '../config/types.ts';
 import { type ProcessIdentity, signalProcess } from '../host/process-watch.ts';
@@ -85,12 +86,12 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
 
   const directory: Step<Container> = {
     name: 'directory',
-    async do(container) {
+    do(container) {
       const userns = container.config.linux?.securityContext?.namespaceOptions?.usernsOptions;
-      await makePrivateDirectory(bundle(container), userns);
-      await makeLogDirectory(container, host.logDirectory(container));
+      makePrivateDirectory(bundle(container), userns);
+      makeLogDirectory(container, host.logDirectory(container));
     },
-    undo: container => rm(bundle(container), { recursive: true, force: true }),
+    undo: container => rmSync(bundle(container), { recursive: true, force: true }),
   };
 
   const rootfs: Step<Container> = {
@@ -133,7 +134,7 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
     name: 'runtime spec',
     async do(container) {
       const built = await host.buildSpec(container, host.rootfs.path(container.id));
-      await writeFile(join(bundle(container), 'config.json'), JSON.stringify(built), { mode: 0o600 });
+      writeFileSync(join(bundle(container), 'config.json'), JSON.stringify(built), { mode: 0o600 });
     },
     undo: container => host.removeMounts(container), // the file goes with the directory
   };
@@ -178,7 +179,7 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
         await host.ended(container.monitor);
       await runtime(container).remove(container.id, bundle(container), signal);
       if (container.monitor && signalProcess(container.monitor, sigkill)) await host.ended(container.monitor);
-      await rm(host.conmon.exitFile(container.id), { force: true });
+      rmSync(host.conmon.exitFile(container.id), { force: true });
       container.init = null;
       container.monitor = null;
     },

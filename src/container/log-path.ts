@@ -1,7 +1,6 @@
 // The way to a container's log. The daemon and conmon write there as root, and a container that was given the node's log
 // directory may plant links in it: so below the pod's log directory no link is followed.
-import { lstatSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { lstatSync, mkdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { CriError } from '../errors.ts';
 import type { Container } from './container.ts';
@@ -9,10 +8,10 @@ import type { Container } from './container.ts';
 type LoggedContainer = Pick<Container, 'id' | 'logPath'>;
 
 /** Makes the directory of the log. @throws CriError wrongState when a link stands in the way */
-export async function makeLogDirectory(container: LoggedContainer, logDirectory: string): Promise<void> {
+export function makeLogDirectory(container: LoggedContainer, logDirectory: string): void {
   if (container.logPath === null) return;
   requireOwnLog(container, logDirectory);
-  await mkdir(dirname(container.logPath), { recursive: true, mode: 0o755 });
+  mkdirSync(dirname(container.logPath), { recursive: true, mode: 0o755 });
 }
 
 /**

@@ -3,7 +3,9 @@
 //
 //     <root>/containers/<id>/{upper,work}    the writable layer
 //     <state>/containers/<id>/rootfs         where it is mounted
-import { chmod, chown, mkdir, readFile, rmdir, stat } from 'node:fs/promises';
+// What is a few microseconds in the kernel is done at once: a turn of Node's thread pool takes many times longer.
+import { chmodSync, chownSync, mkdirSync, rmdirSync, type Stats, statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
 import type { HostThread } from '../host/host-thread.ts';
@@ -15,6 +17,7 @@ import type { LayerStore } from './layers.ts';
 import type { Leases } from './leases.ts';
 import type { WorkerPool } from './pool.ts';
 import type { ImageRecord, RootfsRecord } from './records.ts';
+import { removeSmall } from './remove-small.ts';
 
 export interface RootFilesystems {
   /**
@@ -93,14 +96,14 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     if (!records.get(id)) await keep(id, imageId, readonly);
     const record = records.get(id);
     if (readonly || !record) return;
-    await mkdir(workDirectory(id), { recursive: true, mode: 0o700 });
-    await mkdir(upperDirectory(id), { recursive: true, mode: 0o755 });
+    mkdirSync(workDirectory(id), { recursive: true, mode: 0o700 });
+    mkdirSync(upperDirectory(id), { recursive: true, mode: 0o755 });
     // Overlayfs shows the attributes of the uppermost root directory as the root's own.
     const top = record.layers.at(-1);
-    const { uid, gid, mode } = await stat(top === undefined ? layers.empty[0] : layers.path(top));
+    const { uid, gid, mode } = statSync(top === undefined ? layers.empty[0] : layers.path(top));
     const [owner, group] = userns ? [hostId(userns.uids, uid), hostId(userns.gids, gid)] : [uid, gid];
-    await chown(upperDirectory(id), owner ?? unmapped, group ?? unmapped);
-    await chmod(upperDirectory(id), mode & 0o7777);
+    chownSync(upperDirectory(id), owner ?? unmapped, group ?? unmapped);
+    chmodSync(upperDirectory(id), mode & 0o7777);
   }
 
   async function keep(id: string, imageId: string, readonly: boolean): Promise<void> {
@@ -155,11 +158,11 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     if (!record) throw new CriError('notFound', `container ${id} has no root filesystem prepared`);
     const target = path(id);
     // A container's directory is there already; one for an image volume is made here, for root alone.
-    await mkdir(dirname(target), { recursive: true, mode: 0o700 });
-    await mkdir(target, { recursive: true, mode: 0o711 });
-    if (await isMounted(target)) return target;
+    mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
+    mkdirSync(target, { recursive: true, mode: 0o711 });
+    if (isMounted(target, layers.empty[0])) return target;
     const lowerDirs = record.layers.map(layers.path).reverse();
-    if (userns) await mkdir(writable(id), { recursive: true, mode: 0o700 });
+    if (userns) mkdirSync(writable(id), { recursive: true, mode: 0o700 });
     if (record.readonly && lowerDirs.length === 0) {
       bindMount({ source: layers.empty[0], target, flags: ['bind'] });
       bindMount({ source: 'none', target, flags: ['bind', 'remount', 'ro'] });
@@ -179,7 +182,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
 
   async function unmount(id: string): Promise<void> {
     while (unmountNow(path(id)));
-    await removeEmpty(path(id));
+    removeEmpty(path(id));
   }
 
   return {
@@ -194,8 +197,8 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     unmount,
     async remove(id) {
       await unmount(id);
-      await pool.run('remove', { path: writable(id) });
-      await removeEmpty(join(parts.state, 'containers', id));
+      if (!removeSmall(writable(id))) await pool.run('remove', { path: writable(id) });
+      removeEmpty(join(parts.state, 'containers', id));
       if (!records.get(id)) return;
       await records.remove(id);
       await parts.released();
@@ -212,20 +215,23 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
 const unmapped = 65534;
 
 /** Others keep their own things in a container's state directory; it goes when it is empty. */
-async function removeEmpty(directory: string): Promise<void> {
+function removeEmpty(directory: string): void {
   try {
-    await rmdir(directory);
+    rmdirSync(directory);
   } catch (error) {
     if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(codeOf(error) ?? '')) throw error;
   }
 }
 
-/** Whether something is mounted on `target` (proc(5), mountinfo: the fifth field, with octal escapes). */
-async function isMounted(target: string): Promise<boolean> {
-  const escaped = target.replace(
-    /[ \t\n\\]/g,
-    char => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`,
-  );
-  const table = await readFile('/proc/self/mountinfo', 'utf8');
-  return table.split('\n').some(line => line.split(' ')[4] === escaped);
+/**
+ * Whether the root file system is mounted on `target`: a mount is of another file system than the directory it is in, but
+ * for `empty`, which may be bound there. The mount table would tell it too, and grows with the pods.
+ */
+function isMounted(target: string, empty: string): boolean {
+  const [there, above, bound] = [target, dirname(target), empty].map(path => statSync(path)) as [
+    Stats,
+    Stats,
+    Stats,
+  ];
+  return there.dev !== above.dev || (there.dev === bound.dev && there.ino === bound.ino);
 }

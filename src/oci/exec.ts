@@ -1,7 +1,6 @@
 // Starts one command in a running container, by the runtime's `exec --detach`: the command is left as our orphan (we are
 // a subreaper) with the descriptors that we gave it as its stdio, so no process of ours stands beside it while it runs.
-import { fchownSync, readFileSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { fchownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { kill } from 'node:process';
 import { z } from 'zod';
@@ -48,11 +47,11 @@ export async function startCommand(
   { runtime, orphans }: { runtime: OciRuntime; orphans: OrphanReaper },
   signal: AbortSignal,
 ): Promise<ProcessIdentity> {
-  const directory = await mkdtemp(join(wanted.bundle, 'exec-'));
+  const directory = mkdtempSync(join(wanted.bundle, 'exec-'));
   try {
     return await orphans.hold(() => startIn(directory, wanted, runtime, signal));
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   }
 }
 
@@ -68,8 +67,8 @@ async function startIn(
     string,
     string,
   ];
-  const spec = specSchema.parse(JSON.parse(await readFile(join(wanted.bundle, 'config.json'), 'utf8')));
-  await writeFile(processFile, JSON.stringify(processSpec(spec, wanted)), { mode: 0o600 });
+  const spec = specSchema.parse(JSON.parse(readFileSync(join(wanted.bundle, 'config.json'), 'utf8')));
+  writeFileSync(processFile, JSON.stringify(processSpec(spec, wanted)), { mode: 0o600 });
   giveAway(stdio, spec);
   const args = [
     ...runtime.globalArguments,

@@ -1,7 +1,7 @@
 // Drives an OCI runtime executable (runc, crun, runsc) as its command line has it (opencontainers/runtime-tools,
 // "OCI Runtime Command Line Interface"). Knows bundles and ids; nothing of CRI.
-import { readFileSync } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { readFileSync, rmSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CriError, codeOf } from '../errors.ts';
@@ -113,7 +113,7 @@ export function createRuntime(options: RuntimeOptions): OciRuntime {
     },
     async start(id, bundle, signal) {
       const log = join(bundle, 'runtime.log');
-      await rm(log, { force: true });
+      rmSync(log, { force: true });
       const result = await call('start', [id], { signal, log });
       if (result.exitCode !== 0) throw failed('start', id, result, lastLogError(log));
     },

@@ -1,6 +1,5 @@
 // The files that every container of a pod shares: hostname, hosts, resolv.conf and the pod's /dev/shm.
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { chmod, chown, mkdir, rm } from 'node:fs/promises';
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { DNSConfig, PodSandboxConfig, UserNamespace } from '../cri-api/types.ts';
@@ -78,20 +77,17 @@ export function removeSandboxFiles(paths: SandboxPaths, config: PodSandboxConfig
  * when they know the id, such as set-user-id programs of images and the pod's /dev/shm. Root of a pod with a user
  * namespace is another user of the host, and must pass through.
  */
-export async function makePrivateDirectory(
-  path: string,
-  userns: UserNamespace | null | undefined,
-): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
+export function makePrivateDirectory(path: string, userns: UserNamespace | null | undefined): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
   const rootGroup =
     userns?.mode === 'POD' ? userns.gids.find(({ containerId }) => containerId === 0) : undefined;
-  await chown(path, 0, rootGroup?.hostId ?? 0);
-  await chmod(path, rootGroup ? 0o710 : 0o700);
+  chownSync(path, 0, rootGroup?.hostId ?? 0);
+  chmodSync(path, rootGroup ? 0o710 : 0o700);
 }
 
 /** Removes the sandbox's directory, which must hold no mount any more. */
-export async function removeDirectory(directory: string): Promise<void> {
-  await rm(directory, { recursive: true, force: true });
+export function removeDirectory(directory: string): void {
+  rmSync(directory, { recursive: true, force: true });
 }
 
 /** The pod's hostname: its own, or else the node's, which a new UTS namespace begins with. */

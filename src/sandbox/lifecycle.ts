@@ -1,6 +1,6 @@
 // The life of a pod sandbox, as the steps that bring it up. RunPodSandbox does them all; StopPodSandbox undoes
 // `running`, from the last to the first; RemovePodSandbox undoes `foundation` too. Each do stands beside its undo.
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Attachment, Invoker, LoadedNetworks } from '../cni-invoker/index.ts';
 import type { RuntimeHandlerConfig } from '../config/types.ts';
@@ -94,12 +94,12 @@ export function sandboxPlans(host: SandboxHost): SandboxPlans {
 
   const directory: Step<Sandbox> = {
     name: 'directory',
-    async do(sandbox) {
-      await makePrivateDirectory(
+    do(sandbox) {
+      makePrivateDirectory(
         paths(sandbox).directory,
         sandbox.config.linux?.securityContext?.namespaceOptions?.usernsOptions,
       );
-      await makeLogDirectory(sandbox);
+      makeLogDirectory(sandbox);
     },
     undo: sandbox => removeDirectory(paths(sandbox).directory),
   };
@@ -114,7 +114,7 @@ export function sandboxPlans(host: SandboxHost): SandboxPlans {
     name: 'runtime spec', // before anything of the kernel's is made: building it checks most of the request
     async do(sandbox) {
       const built = await host.pauseSpec(sandbox);
-      await writeFile(join(paths(sandbox).directory, 'config.json'), JSON.stringify(built), { mode: 0o600 });
+      writeFileSync(join(paths(sandbox).directory, 'config.json'), JSON.stringify(built), { mode: 0o600 });
     }, // goes with the directory
   };
 
@@ -228,10 +228,10 @@ function pauseEnded({ id }: Sandbox): CriError {
   return new CriError('runtimeFailed', `the pause container ${id} ended while its pod came up: ${why}`);
 }
 
-async function makeLogDirectory({ id, config: { logDirectory } }: Sandbox): Promise<void> {
+function makeLogDirectory({ id, config: { logDirectory } }: Sandbox): void {
   if (logDirectory === '') return;
   try {
-    await mkdir(logDirectory, { recursive: true, mode: 0o755 });
+    mkdirSync(logDirectory, { recursive: true, mode: 0o755 });
   } catch (error) {
     const message = `the log directory ${logDirectory} of sandbox ${id} cannot be made: ${messageOf(error)}`;
     throw new CriError('internal', message, { cause: error });

@@ -19,10 +19,10 @@ export async function addNetworkList(
 ): Promise<Result> {
   checkRuntimeConf(rt);
   if (signal?.aborted) throw cancelled(list, rt);
-  const { order } = await context.cache.begin(list, rt);
+  const { order } = context.cache.begin(list, rt);
   try {
     const result = await addPlugins(context, list, resolved, rt, signal);
-    await context.cache.complete(list, rt, order, encodeResult(result, list.cniVersion));
+    context.cache.complete(list, rt, order, encodeResult(result, list.cniVersion));
     return result;
   } catch (thrown) {
     const left = await undo(context, list, resolved, rt);
@@ -68,10 +68,10 @@ async function undo(
   resolved: ResolvedNetwork,
   rt: RuntimeConf,
 ): Promise<CniError[]> {
-  const gone = { ...rt, netns: await netnsForDel(rt.netns) };
+  const gone = { ...rt, netns: netnsForDel(rt.netns) };
   const left = await deletePlugins(context, list, resolved, gone, undefined, 'go-on');
   if (left.length === 0) {
-    await context.cache.remove({ network: list.name, containerId: rt.containerId, ifName: rt.ifName });
+    context.cache.remove({ network: list.name, containerId: rt.containerId, ifName: rt.ifName });
   }
   return left;
 }

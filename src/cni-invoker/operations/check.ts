@@ -19,7 +19,7 @@ export async function checkNetworkList(
 ): Promise<CheckOutcome> {
   checkRuntimeConf(rt);
   const { containerId, ifName } = rt;
-  const cached = await context.cache.get({ network: list.name, containerId, ifName });
+  const cached = context.cache.get({ network: list.name, containerId, ifName });
   if (cached?.result === undefined) {
     throw new CniError(
       'not-attached',

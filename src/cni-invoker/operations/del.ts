@@ -19,7 +19,7 @@ export async function delNetworkList(
   signal?: AbortSignal,
 ): Promise<void> {
   checkRuntimeConf(rt);
-  const cached = await context.cache.get({
+  const cached = context.cache.get({
     network: list.name,
     containerId: rt.containerId,
     ifName: rt.ifName,
@@ -36,7 +36,7 @@ export async function delUnrecorded(
   signal?: AbortSignal,
 ): Promise<void> {
   const resolved = await context.plugins.resolve(list);
-  const gone = { ...rt, netns: await netnsForDel(rt.netns) };
+  const gone = { ...rt, netns: netnsForDel(rt.netns) };
   const error = joinErrors(await deletePlugins(context, list, resolved, gone, undefined, 'halt', signal));
   if (error !== undefined) throw error;
 }
@@ -50,12 +50,12 @@ export async function delCachedAttachment(
 ): Promise<void> {
   const list = cached.config;
   const resolved = await context.plugins.resolve(list);
-  const rt: RuntimeConf = { ...cached, netns: await netnsForDel(netns) };
+  const rt: RuntimeConf = { ...cached, netns: netnsForDel(netns) };
   // After an ADD that was cut short any of the plugins may have something to undo, and none must hinder another.
   const onError = cached.result === undefined ? 'go-on' : 'halt';
   const error = joinErrors(await deletePlugins(context, list, resolved, rt, cached.result, onError, signal));
   if (error !== undefined) throw error;
-  await context.cache.remove(cached);
+  context.cache.remove(cached);
 }
 
 /** Executes DEL from the last plugin to the first; `halt` ends at the first failure, as the specification says. */

@@ -22,7 +22,7 @@ export async function delInvalidAttachments(
   signal?: AbortSignal,
 ): Promise<CniError[]> {
   const keep = new Set(valid.map(({ containerId, ifName }) => `${containerId}/${ifName}`));
-  const { attachments, damaged } = await context.cache.list();
+  const { attachments, damaged } = context.cache.list();
   const stale = attachments.filter(
     ({ network, containerId, ifName, config }) =>
       concerns(network) && !config.disableGC && !keep.has(`${containerId}/${ifName}`),

@@ -1,7 +1,6 @@
 // Reads files of a container's root filesystem as the container would see them: every symbolic link,
 // absolute or climbing, is taken as relative to that root, so an image cannot lead the daemon out of it.
-import { constants } from 'node:fs';
-import { lstat, open, readlink } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
 import { codeOf } from '../../errors.ts';
 
@@ -29,7 +28,7 @@ export async function resolveInRoot(
       continue;
     }
     const candidate = path.join(root, ...resolved, part);
-    const link = await linkTarget(candidate, missing === 'any' || pending.length === 0);
+    const link = linkTarget(candidate, missing === 'any' || pending.length === 0);
     if (link === undefined) {
       resolved.push(part);
       continue;
@@ -44,9 +43,9 @@ export async function resolveInRoot(
   return path.join(root, ...resolved);
 }
 
-async function linkTarget(candidate: string, mayBeMissing: boolean): Promise<string | undefined> {
+function linkTarget(candidate: string, mayBeMissing: boolean): string | undefined {
   try {
-    return (await lstat(candidate)).isSymbolicLink() ? await readlink(candidate) : undefined;
+    return lstatSync(candidate).isSymbolicLink() ? readlinkSync(candidate) : undefined;
   } catch (thrown) {
     if (mayBeMissing && codeOf(thrown) === 'ENOENT') return undefined;
     throw thrown;
@@ -60,7 +59,7 @@ export async function findInRoot(
 ): Promise<{ path: string; isDirectory: boolean } | undefined> {
   try {
     const found = await resolveInRoot(root, inside);
-    return { path: found, isDirectory: (await lstat(found)).isDirectory() };
+    return { path: found, isDirectory: lstatSync(found).isDirectory() };
   } catch (thrown) {
     if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(codeOf(thrown) ?? '')) return undefined;
     throw thrown;
@@ -69,31 +68,25 @@ export async function findInRoot(
 
 /** The text of a regular file inside `root`; undefined when there is none. Throws when it is no regular file or too big. */
 export async function readTextInRoot(root: string, inside: string): Promise<string | undefined> {
-  let file: Awaited<ReturnType<typeof open>>;
+  let file: number;
   try {
     const found = await resolveInRoot(root, inside);
     // O_NONBLOCK: an image may hold a FIFO of that name, which would block the open for ever.
-    file = await open(found, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    file = openSync(found, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (thrown) {
     if (codeOf(thrown) === 'ENOENT' || codeOf(thrown) === 'ENOTDIR') return undefined;
     throw thrown;
   }
   try {
-    const { size } = await regularFile(file, inside);
-    if (size > maxFileBytes) {
-      throw new Error(`${inside} of the image is ${size} bytes long; at most ${maxFileBytes} are read`);
+    const status = fstatSync(file);
+    if (!status.isFile()) throw new Error(`${inside} of the image is not a regular file`);
+    if (status.size > maxFileBytes) {
+      throw new Error(
+        `${inside} of the image is ${status.size} bytes long; at most ${maxFileBytes} are read`,
+      );
     }
-    return await file.readFile('utf8');
+    return readFileSync(file, 'utf8');
   } finally {
-    await file.close();
+    closeSync(file);
   }
-}
-
-async function regularFile(
-  file: Awaited<ReturnType<typeof open>>,
-  inside: string,
-): Promise<{ size: number }> {
-  const status = await file.stat();
-  if (!status.isFile()) throw new Error(`${inside} of the image is not a regular file`);
-  return status;
 }
