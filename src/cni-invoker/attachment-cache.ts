@@ -2,10 +2,11 @@
 // Written in libcni's file format (kind cniCacheV1) and layout, <dir>/results/<network>-<container>-<interface>, so
 // that its tools read it. Unlike libcni it is written already before ADD runs, without a result: whoever finds
 // such a record knows that an ADD was cut short and is to be undone.
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { codeOf, messageOf } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import { CniError } from './errors.ts';
 import { type NetworkConfigList, parseNetworkConfig, parseNetworkConfigList } from './network-config.ts';
 import type { RuntimeConf } from './plugin-config.ts';
@@ -103,8 +104,8 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
     try {
       await write().catch(async (thrown: unknown) => {
         if (codeOf(thrown) !== 'ENOENT') throw thrown;
-        await mkdir(dir, { recursive: true, mode: 0o700 });
-        await mkdir(draftDir, { recursive: true, mode: 0o700 });
+        await makeDirectories(dir, 0o700);
+        await makeDirectories(draftDir, 0o700);
         await write();
       });
     } catch (thrown) {

@@ -1,9 +1,9 @@
 // The way to a container's log. The daemon and conmon write there as root, and a container that was given the node's log
 // directory may plant links in it: so below the pod's log directory no link is followed.
 import { lstatSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { CriError } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import type { Container } from './container.ts';
 
 type LoggedContainer = Pick<Container, 'id' | 'logPath'>;
@@ -12,7 +12,7 @@ type LoggedContainer = Pick<Container, 'id' | 'logPath'>;
 export async function makeLogDirectory(container: LoggedContainer, logDirectory: string): Promise<void> {
   if (container.logPath === null) return;
   requireOwnLog(container, logDirectory);
-  await mkdir(dirname(container.logPath), { recursive: true, mode: 0o755 });
+  await makeDirectories(dirname(container.logPath), 0o755);
 }
 
 /**

@@ -3,9 +3,10 @@
 //
 //     <root>/containers/<id>/{upper,work}    the writable layer
 //     <state>/containers/<id>/rootfs         where it is mounted
-import { chmod, chown, mkdir, readFile, rmdir, stat } from 'node:fs/promises';
+import { chmod, chown, readFile, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import type { HostThread } from '../host/host-thread.ts';
 import { mount as bindMount, unmount as unmountNow } from '../host/mount.ts';
 import { hostId, type IdRange } from '../host/userns.ts';
@@ -93,8 +94,8 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     if (!records.get(id)) await keep(id, imageId, readonly);
     const record = records.get(id);
     if (readonly || !record) return;
-    await mkdir(workDirectory(id), { recursive: true, mode: 0o700 });
-    await mkdir(upperDirectory(id), { recursive: true, mode: 0o755 });
+    await makeDirectories(workDirectory(id), 0o700);
+    await makeDirectories(upperDirectory(id), 0o755);
     // Overlayfs shows the attributes of the uppermost root directory as the root's own.
     const top = record.layers.at(-1);
     const { uid, gid, mode } = await stat(top === undefined ? layers.empty[0] : layers.path(top));
@@ -155,11 +156,11 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     if (!record) throw new CriError('notFound', `container ${id} has no root filesystem prepared`);
     const target = path(id);
     // A container's directory is there already; one for an image volume is made here, for root alone.
-    await mkdir(dirname(target), { recursive: true, mode: 0o700 });
-    await mkdir(target, { recursive: true, mode: 0o711 });
+    await makeDirectories(dirname(target), 0o700);
+    await makeDirectories(target, 0o711);
     if (await isMounted(target)) return target;
     const lowerDirs = record.layers.map(layers.path).reverse();
-    if (userns) await mkdir(writable(id), { recursive: true, mode: 0o700 });
+    if (userns) await makeDirectories(writable(id), 0o700);
     if (record.readonly && lowerDirs.length === 0) {
       bindMount({ source: layers.empty[0], target, flags: ['bind'] });
       bindMount({ source: 'none', target, flags: ['bind', 'remount', 'ro'] });

@@ -1,10 +1,11 @@
 // The files that every container of a pod shares: hostname, hosts, resolv.conf and the pod's /dev/shm.
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { chmod, chown, mkdir, rm } from 'node:fs/promises';
+import { chownSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmod, chown, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { DNSConfig, PodSandboxConfig, UserNamespace } from '../cri-api/types.ts';
 import { CriError } from '../errors.ts';
+import { makeDirectories, makeDirectoriesSync } from '../host/directories.ts';
 import { mount, unmount } from '../host/mount.ts';
 import { hostId } from '../host/userns.ts';
 import { userNamespaceOf, usesHostIpc } from './sandbox.ts';
@@ -48,7 +49,7 @@ export function makeSandboxFiles(paths: SandboxPaths, config: PodSandboxConfig):
     if (uid !== 0 || gid !== 0) chownSync(path, uid, gid);
   }
   if (usesHostIpc(config)) return;
-  mkdirSync(paths.shm, { recursive: true, mode: 0o700 });
+  makeDirectoriesSync(paths.shm, 0o700);
   mount({
     source: 'shm',
     target: paths.shm,
@@ -82,7 +83,7 @@ export async function makePrivateDirectory(
   path: string,
   userns: UserNamespace | null | undefined,
 ): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
+  await makeDirectories(path, 0o700);
   const rootGroup =
     userns?.mode === 'POD' ? userns.gids.find(({ containerId }) => containerId === 0) : undefined;
   await chown(path, 0, rootGroup?.hostId ?? 0);

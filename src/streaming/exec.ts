@@ -1,8 +1,9 @@
 // Exec: a command in a running container, its stdio joined with the client's streams by pipes, or by a terminal.
 import { closeSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex, Readable } from 'node:stream';
+import { makeDirectories } from '../host/directories.ts';
 import { openFdStream } from '../host/fd-stream.ts';
 import type { OrphanReaper } from '../host/orphans.ts';
 import { closeChildEnds, pipeIntoChild, pipeOutOfChild } from '../host/pipe.ts';
@@ -118,7 +119,7 @@ async function startWithTerminal(
   { stdin, stdout, sizes, signal }: RemoteStreams,
   { socketDir, orphans, readiness }: ExecParts,
 ): Promise<Running> {
-  await mkdir(socketDir, { recursive: true, mode: 0o700 });
+  await makeDirectories(socketDir, 0o700);
   const directory = await mkdtemp(join(socketDir, 't'));
   const consoleSocket = join(directory, 's');
   const inbox = awaitDescriptor(consoleSocket, readiness);
