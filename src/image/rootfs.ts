@@ -3,6 +3,7 @@
 //
 //     <root>/containers/<id>/{upper,work}    the writable layer
 //     <state>/containers/<id>/rootfs         where it is mounted
+import { existsSync } from 'node:fs';
 import { chmod, chown, readFile, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
@@ -121,7 +122,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
       throw new CriError('notFound', `image ${imageId} of ${id} is not on this node: pull it first`);
     const numbers = image.chain.map(chainId => {
       const layer = layers.get(chainId);
-      if (layer) return layer.n;
+      if (layer && existsSync(layers.path(layer.n))) return layer.n;
       throw new CriError(
         'imageFailed',
         `layer ${chainId} of image ${imageId} is missing: remove the image and pull it again`,

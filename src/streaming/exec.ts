@@ -6,7 +6,7 @@ import type { Duplex, Readable } from 'node:stream';
 import { makeDirectories } from '../host/directories.ts';
 import { openFdStream } from '../host/fd-stream.ts';
 import type { OrphanReaper } from '../host/orphans.ts';
-import { closeChildEnds, pipeIntoChild, pipeOutOfChild } from '../host/pipe.ts';
+import { closeChildEnds, makePipes, pipeIntoChild, pipeOutOfChild } from '../host/pipe.ts';
 import { killTree } from '../host/process-tree.ts';
 import type { ProcessIdentity, ProcessWatch } from '../host/process-watch.ts';
 import { resizeTerminal } from '../host/pty.ts';
@@ -80,9 +80,11 @@ async function startWithPipes(
   { stdin, stdout, stderr, signal }: RemoteStreams,
   { orphans }: ExecParts,
 ): Promise<Running> {
-  const input = stdin && pipeIntoChild();
-  const output = stdout && pipeOutOfChild();
-  const errors = stderr && pipeOutOfChild();
+  const [input, output, errors] = makePipes([
+    stdin && pipeIntoChild,
+    stdout && pipeOutOfChild,
+    stderr && pipeOutOfChild,
+  ]);
   const close = () => {
     for (const pipe of [input, output, errors]) pipe?.stream.destroy();
   };
