@@ -1,6 +1,6 @@
 // Builds every part of the daemon once and wires them together, takes up what an earlier daemon left, and serves.
 // Nothing else constructs parts.
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInvoker, type LoadedNetworks, type NetworkWatch, watchNetworks } from './cni-invoker/index.ts';
@@ -31,6 +31,7 @@ import { CriError, messageOf } from './errors.ts';
 import { type CgroupLayout, readCgroupLayout } from './host/cgroup/layout.ts';
 import { createCgroups } from './host/cgroup/open.ts';
 import { keepDescriptorsFromChildren } from './host/descriptors.ts';
+import { makeDirectoriesSync } from './host/directories.ts';
 import { findExecutable } from './host/executables.ts';
 import { gatherHostFacts } from './host/facts.ts';
 import { endLeftHelpers, markHelpers } from './host/helpers.ts';
@@ -95,9 +96,9 @@ const garbageMs = 30_000;
 /** @throws CriError with what stands in the way, such as another daemon on the same root */
 export async function startDaemon({ config, version, log: plainLog }: DaemonOptions): Promise<Daemon> {
   const { root, state } = config;
-  mkdirSync(root, { recursive: true, mode: 0o711 });
+  makeDirectoriesSync(root, 0o711);
   for (const directory of [state, join(state, 'containers'), join(state, 'sandboxes')]) {
-    mkdirSync(directory, { recursive: true, mode: 0o711 });
+    makeDirectoriesSync(directory, 0o711);
   }
   const lock = lockFile(join(root, 'lock'));
   if (!lock) {
@@ -166,7 +167,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   const conmon = telemetry.timingConmon(
     createConmon({ binary: config.monitor.binary, exitDir: join(state, 'exits') }),
   );
-  mkdirSync(join(state, 'exits'), { recursive: true, mode: 0o700 });
+  makeDirectoriesSync(join(state, 'exits'), 0o700);
 
   const locks = createLocks();
   const events = createPodEvents();

@@ -75,3 +75,9 @@ export function codeOf(thrown: unknown): string | undefined {
   if (typeof thrown !== 'object' || thrown === null || !('code' in thrown)) return undefined;
   return typeof thrown.code === 'string' ? thrown.code : undefined;
 }
+
+/** Whether a disk or a quota is full; also when a part that has words of its own put the system's error into its cause. */
+export function isDiskFull(thrown: unknown): boolean {
+  if (['ENOSPC', 'EDQUOT'].includes(codeOf(thrown) ?? '')) return true;
+  return thrown instanceof Error && thrown.cause !== undefined && isDiskFull(thrown.cause);
+}

@@ -17,8 +17,28 @@ export function createLogger(level: LogLevel, format: LogFormat = 'json'): Logge
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
     },
-    format === 'json' ? pino.destination(2) : { write: line => void writeSync(2, textLine(line)) },
+    toStandardError(format === 'json' ? line => line : textLine),
   );
+}
+
+/**
+ * Writes lines at once. One for which there is no room (standard error may be a file on a full disk) is lost: what the
+ * daemon does must not end with what it says.
+ */
+function toStandardError(format: (json: string) => string): { write(json: string): void } {
+  let cutOff = false;
+  return {
+    write(json) {
+      const bytes = Buffer.from(`${cutOff ? '\n' : ''}${format(json)}`);
+      let done = 0;
+      try {
+        while (done < bytes.length) done += writeSync(2, bytes, done);
+        cutOff = false;
+      } catch {
+        cutOff ||= done > 0;
+      }
+    },
+  };
 }
 
 /** `time=... level=... msg="..." key=value`, what logfmt readers take and containerd writes, from a JSON line. */

@@ -3,10 +3,11 @@
 // that its tools read it. Unlike libcni it is written already before ADD runs, without a result: whoever finds
 // such a record knows that an ADD was cut short and is to be undone.
 // Read and written at once: a record is a small file, and a turn of Node's thread pool takes many times longer.
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { codeOf, messageOf } from '../errors.ts';
+import { makeDirectoriesSync } from '../host/directories.ts';
 import { CniError } from './errors.ts';
 import { type NetworkConfigList, parseNetworkConfig, parseNetworkConfigList } from './network-config.ts';
 import type { RuntimeConf } from './plugin-config.ts';
@@ -106,7 +107,7 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
         write();
       } catch (thrown) {
         if (codeOf(thrown) !== 'ENOENT') throw thrown;
-        for (const missing of [dir, draftDir]) mkdirSync(missing, { recursive: true, mode: 0o700 });
+        for (const missing of [dir, draftDir]) makeDirectoriesSync(missing, 0o700);
         write();
       }
     } catch (thrown) {

@@ -1,10 +1,11 @@
 // Makes a container's OCI spec ready to run: gathers what the spec builder needs, makes the host directories that it
 // asks for, and changes limits later. Stands between the lifecycle's steps and the pure builder in spec.ts.
-import { chown, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { chown, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { CdiConfig } from '../config/types.ts';
 import type { LinuxContainerResources } from '../cri-api/types.ts';
 import { CriError, codeOf, messageOf } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import type { HostFacts } from '../host/facts.ts';
 import { mountIdmapped, unmountIdmapped } from '../host/idmap.ts';
 import { run } from '../host/process.ts';
@@ -86,7 +87,7 @@ export async function makeSpec(
   await addCdiDevices(container, built.spec, parts.cdi);
   if (container.restore) await requireSameMounts(container, built.spec, parts.images);
   for (const warning of built.warnings) parts.log.warn({ container: container.id }, warning);
-  for (const path of built.hostPathsToCreate) await mkdir(path, { recursive: true, mode: 0o755 });
+  for (const path of built.hostPathsToCreate) await makeDirectories(path, 0o755);
   const owners = ownersIn(sandbox);
   if (owners) {
     for (const { source, target } of built.idmapped) mountVolume(source, target, owners.path, container);
@@ -182,7 +183,7 @@ async function makeVolume(
   rootfs: string,
   owners: RootfsOwners | undefined,
 ): Promise<void> {
-  await mkdir(hostPath, { recursive: true, mode: 0o755 });
+  await makeDirectories(hostPath, 0o755);
   if (owners) await chown(hostPath, hostId(owners.uids, 0) ?? 0, hostId(owners.gids, 0) ?? 0);
   const inImage = await findInRoot(rootfs, destination);
   if (!inImage?.isDirectory) return;

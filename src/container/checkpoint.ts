@@ -1,8 +1,9 @@
 // CheckpointContainer: the state of a running container's processes (criu), what it has written, and what is known of
 // it, as one archive in the form that containerd, CRI-O and checkpointctl read. The container goes on running.
-import { copyFile, lstat, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, lstat, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { CriError, codeOf, messageOf } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import type { Images } from '../image/images.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { Container } from './container.ts';
@@ -51,7 +52,7 @@ export async function checkpointContainer(
   await requireLocation(location, id);
   const directory = join(host.images.rootfs.directory(id), 'checkpoint-out');
   await rm(directory, { recursive: true, force: true });
-  await mkdir(join(directory, checkpointNames.images), { recursive: true, mode: 0o700 });
+  await makeDirectories(join(directory, checkpointNames.images), 0o700);
   try {
     await held(container, host.runtime, async () => {
       const imagePath = join(directory, checkpointNames.images);

@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream';
 import { CriError } from '../errors.ts';
 import type { OrphanReaper } from '../host/orphans.ts';
-import { closeChildEnds, pipeOutOfChild } from '../host/pipe.ts';
+import { closeChildEnds, makePipes, pipeOutOfChild } from '../host/pipe.ts';
 import { killTree } from '../host/process-tree.ts';
 import type { ProcessIdentity, ProcessWatch } from '../host/process-watch.ts';
 import { startCommand } from '../oci/exec.ts';
@@ -46,7 +46,7 @@ export async function execSync(
   const { containerId, bundle, command, timeoutMs } = request;
   const timeout = timeoutMs > 0 ? AbortSignal.timeout(timeoutMs) : undefined;
   const givenUp = timeout ? AbortSignal.any([signal, timeout]) : signal;
-  const pipes = [pipeOutOfChild(), pipeOutOfChild()] as const;
+  const pipes = makePipes([pipeOutOfChild, pipeOutOfChild]);
   const output = [collect(pipes[0].stream), collect(pipes[1].stream)] as const;
   try {
     const stdio = [undefined, pipes[0].childFd, pipes[1].childFd] as const;

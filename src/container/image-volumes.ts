@@ -1,5 +1,5 @@
 // What kubelet is told when an image cannot be mounted as a volume.
-import { CriError, codeOf, messageOf } from '../errors.ts';
+import { CriError, isDiskFull, messageOf } from '../errors.ts';
 import { imageVolumeFailed } from '../oci/spec/mounts.ts';
 
 /**
@@ -17,5 +17,5 @@ export async function forImageVolume<T>(destination: string, work: () => Promise
 
 function kindOf(thrown: unknown): CriError['kind'] {
   if (thrown instanceof CriError) return thrown.kind;
-  return ['ENOSPC', 'EDQUOT'].includes(codeOf(thrown) ?? '') ? 'resourceExhausted' : 'internal';
+  return isDiskFull(thrown) ? 'resourceExhausted' : 'internal';
 }

@@ -1,8 +1,9 @@
 // The way to a container's log. The daemon and conmon write there as root, and a container that was given the node's log
 // directory may plant links in it: so below the pod's log directory no link is followed.
-import { lstatSync, mkdirSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { CriError } from '../errors.ts';
+import { makeDirectoriesSync } from '../host/directories.ts';
 import type { Container } from './container.ts';
 
 type LoggedContainer = Pick<Container, 'id' | 'logPath'>;
@@ -11,7 +12,7 @@ type LoggedContainer = Pick<Container, 'id' | 'logPath'>;
 export function makeLogDirectory(container: LoggedContainer, logDirectory: string): void {
   if (container.logPath === null) return;
   requireOwnLog(container, logDirectory);
-  mkdirSync(dirname(container.logPath), { recursive: true, mode: 0o755 });
+  makeDirectoriesSync(dirname(container.logPath), 0o755);
 }
 
 /**

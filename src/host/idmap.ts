@@ -1,9 +1,10 @@
 // Mounts whose files appear under other owners: id 0 on disk is the mapped root of a user namespace there
 // (mount_setattr(2), "ID-mapped mounts"). No file is changed for that.
-import { closeSync, mkdirSync, openSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import { closeSync, openSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import koffi from 'koffi';
 import { codeOf } from '../errors.ts';
+import { makeDirectoriesSync } from './directories.ts';
 import { check, sys } from './libc.ts';
 import { touch, unmount } from './mount.ts';
 
@@ -73,9 +74,9 @@ export function mountIdmapped(
   const tree = openIdmapped(source, usernsPath, withSubmounts);
   try {
     // For root alone: what protects the source is above it, and not above its copy.
-    if (statSync(source).isDirectory()) mkdirSync(target, { recursive: true, mode: 0o700 });
+    if (statSync(source).isDirectory()) makeDirectoriesSync(target, 0o700);
     else {
-      mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
+      makeDirectoriesSync(dirname(target), 0o700);
       touch(target);
     }
     const result = calls.moveMount(moveMount, tree, '', atFdcwd, target, fromEmptyPath);

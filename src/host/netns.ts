@@ -1,7 +1,8 @@
 // Network namespaces with a name: a file under /var/run/netns on which the namespace is bound, as `ip netns` has
 // it, so that it lives without any process and a person can look into it with `ip netns exec`.
-import { closeSync, existsSync, mkdirSync, openSync, statfsSync, unlinkSync } from 'node:fs';
+import { closeSync, existsSync, openSync, statfsSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { makeDirectoriesSync } from './directories.ts';
 import { check, HostError, sys } from './libc.ts';
 import { mount, touch, unmount } from './mount.ts';
 
@@ -20,7 +21,7 @@ const flagsOffset = 16; // of struct ifreq's ifr_flags
  * With `loopbackUp`, brings its `lo` up (the part that the loopback plugin plays when there is one).
  */
 export function createNetnsHere(path: string, { loopbackUp }: { loopbackUp: boolean }): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  makeDirectoriesSync(dirname(path), 0o755);
   touch(path);
   inNewNamespace(() => {
     if (loopbackUp) bringLoopbackUp();
@@ -79,7 +80,7 @@ export function bringLoopbackUp(): void {
  */
 export function rebindNetns(path: string, pid: number): void {
   if (isNetnsBound(path)) return;
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  makeDirectoriesSync(dirname(path), 0o755);
   touch(path);
   try {
     mount({ source: `/proc/${pid}/ns/net`, target: path, flags: ['bind'] });

@@ -27,6 +27,22 @@ export function pipeOutOfChild(): PipeOut {
   return { childFd, stream: new Socket({ fd: ours, readable: true, writable: false }) };
 }
 
+/** What is made of the makers, each in its place. */
+type Made<T> = { [K in keyof T]: T[K] extends () => PipeIn ? PipeIn : PipeIn | undefined };
+
+/** Makes every pipe that is asked for, or none. @throws HostError when descriptors have run out */
+export function makePipes<const T extends readonly ((() => PipeIn) | undefined)[]>(makers: T): Made<T> {
+  const made: (PipeIn | undefined)[] = [];
+  try {
+    for (const make of makers) made.push(make?.());
+  } catch (error) {
+    for (const pipe of made) pipe?.stream.destroy();
+    closeChildEnds(made);
+    throw error;
+  }
+  return made as unknown as Made<T>;
+}
+
 export function closeChildEnds(pipes: readonly (PipeIn | undefined)[]): void {
   for (const pipe of pipes) if (pipe) closeSync(pipe.childFd);
 }

@@ -2,9 +2,10 @@
 // and mounts can be mapped by them. A process with threads cannot enter a new one, so a child is in it for the moment.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf } from '../errors.ts';
+import { makeDirectoriesSync } from './directories.ts';
 import { defaultPath } from './executables.ts';
 import { helperEnvironment } from './helpers.ts';
 import { HostError } from './libc.ts';
@@ -82,7 +83,7 @@ function writeMap(file: string, ranges: readonly IdRange[]): void {
 }
 
 function bind(namespace: string, path: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  makeDirectoriesSync(dirname(path), 0o755);
   touch(path);
   mount({ source: namespace, target: path, flags: ['bind'] });
 }

@@ -4,9 +4,10 @@
 //     <root>/content/ingest/<hex>         what has arrived of a blob so far, to go on from
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import { maxDocumentBytes } from './media-types.ts';
 import { sha256 } from './oci.ts';
 
@@ -47,8 +48,8 @@ export async function openContentStore(root: string): Promise<ContentStore> {
   const directory = join(root, 'content');
   const blobs = join(directory, 'blobs', 'sha256');
   const ingest = join(directory, 'ingest');
-  await mkdir(blobs, { recursive: true, mode: 0o700 });
-  await mkdir(ingest, { recursive: true, mode: 0o700 });
+  await makeDirectories(blobs, 0o700);
+  await makeDirectories(ingest, 0o700);
 
   const path = (digest: string): string => {
     if (!/^sha256:[a-f0-9]{64}$/.test(digest)) {

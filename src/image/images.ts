@@ -1,9 +1,10 @@
 // The image part as the rest of the daemon sees it: built once, with everything below it wired together. The
 // functions here are what CRI's ImageService and `cri-ts image` are made of.
-import { lstat, mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { lstat, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CriError } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import type { HostThread } from '../host/host-thread.ts';
 import type { Logger } from '../log.ts';
 import { createEngine, type Engine } from '../steps/engine.ts';
@@ -180,7 +181,7 @@ const defaultConcurrency = 3;
 export async function openImages(options: ImagesOptions): Promise<Images> {
   const { root, state, log } = options;
   const now = options.now ?? Date.now;
-  await mkdir(join(root, 'containers'), { recursive: true, mode: 0o711 });
+  await makeDirectories(join(root, 'containers'), 0o711);
   const records = openRecords(options.store);
   const pool = createWorkerPool();
   const leases = createLeases();

@@ -4,9 +4,10 @@
 //     <root>/layers/<n>         one layer in overlayfs form
 //     <root>/layers/empty-<i>   nothing, for images with fewer layers than an overlay mount needs
 import { setMaxListeners } from 'node:events';
-import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { chmod, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CriError } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import type { Collection } from '../store/store.ts';
 import type { ContentStore } from './content.ts';
 import type { BlobSource, DiskUsage } from './jobs.ts';
@@ -74,9 +75,9 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
   const directory = join(parts.root, 'layers');
   const empty = [join(directory, 'empty-0'), join(directory, 'empty-1')] as const;
   // Nobody but root may come at the programs of images, of which some run with the rights of their owner.
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectories(directory, 0o700);
   await chmod(directory, 0o700);
-  for (const path of empty) await mkdir(path, { recursive: true, mode: 0o755 });
+  for (const path of empty) await makeDirectories(path, 0o755);
   const inFlight = createSharedTasks<LayerRecord>();
   /** Of layers in flight, by chainID: the number of the directory, when its files are complete. */
   const completing = new Map<string, Promise<number>>();

@@ -4,10 +4,11 @@
 //     <root>/containers/<id>/{upper,work}    the writable layer
 //     <state>/containers/<id>/rootfs         where it is mounted
 // What is a few microseconds in the kernel is done at once: a turn of Node's thread pool takes many times longer.
-import { chmodSync, chownSync, mkdirSync, rmdirSync, type Stats, statSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, rmdirSync, type Stats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
+import { makeDirectoriesSync } from '../host/directories.ts';
 import type { HostThread } from '../host/host-thread.ts';
 import { mount as bindMount, unmount as unmountNow } from '../host/mount.ts';
 import { hostId, type IdRange } from '../host/userns.ts';
@@ -96,8 +97,8 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     if (!records.get(id)) await keep(id, imageId, readonly);
     const record = records.get(id);
     if (readonly || !record) return;
-    mkdirSync(workDirectory(id), { recursive: true, mode: 0o700 });
-    mkdirSync(upperDirectory(id), { recursive: true, mode: 0o755 });
+    makeDirectoriesSync(workDirectory(id), 0o700);
+    makeDirectoriesSync(upperDirectory(id), 0o755);
     // Overlayfs shows the attributes of the uppermost root directory as the root's own.
     const top = record.layers.at(-1);
     const { uid, gid, mode } = statSync(top === undefined ? layers.empty[0] : layers.path(top));
@@ -123,7 +124,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
       throw new CriError('notFound', `image ${imageId} of ${id} is not on this node: pull it first`);
     const numbers = image.chain.map(chainId => {
       const layer = layers.get(chainId);
-      if (layer) return layer.n;
+      if (layer && existsSync(layers.path(layer.n))) return layer.n;
       throw new CriError(
         'imageFailed',
         `layer ${chainId} of image ${imageId} is missing: remove the image and pull it again`,
@@ -158,11 +159,11 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     if (!record) throw new CriError('notFound', `container ${id} has no root filesystem prepared`);
     const target = path(id);
     // A container's directory is there already; one for an image volume is made here, for root alone.
-    mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
-    mkdirSync(target, { recursive: true, mode: 0o711 });
+    makeDirectoriesSync(dirname(target), 0o700);
+    makeDirectoriesSync(target, 0o711);
     if (isMounted(target, layers.empty[0])) return target;
     const lowerDirs = record.layers.map(layers.path).reverse();
-    if (userns) mkdirSync(writable(id), { recursive: true, mode: 0o700 });
+    if (userns) makeDirectoriesSync(writable(id), 0o700);
     if (record.readonly && lowerDirs.length === 0) {
       bindMount({ source: layers.empty[0], target, flags: ['bind'] });
       bindMount({ source: 'none', target, flags: ['bind', 'remount', 'ro'] });

@@ -23,7 +23,7 @@ import { killTree } from '../host/process-tree.ts';
 import { identify, type ProcessIdentity } from '../host/process-watch.ts';
 import { spawnChild } from '../host/spawn.ts';
 import { endOf } from '../host/wait.ts';
-import { criuError, lastLogError, type OciRuntime } from './runtime.ts';
+import { criuError, lastLogError, type OciRuntime, wantOfRoom } from './runtime.ts';
 
 export interface MonitoredContainer {
   id: string;
@@ -244,7 +244,10 @@ async function createdPid(
     const words = lastLogError(join(bundle, 'runtime.log')) ?? why;
     const criu = restore && criuError(join(bundle, 'restore.log'), { stderr: words });
     const verb = restore ? 'restored' : 'created';
-    return new CriError('runtimeFailed', `container ${id} could not be ${verb}: ${criu ?? words}`);
+    return new CriError(
+      'runtimeFailed',
+      `container ${id} could not be ${verb}: ${criu ?? words}${wantOfRoom(bundle)}`,
+    );
   };
   const line = await firstLine(sync, signal).catch(error => {
     throw failed(messageOf(error));

@@ -8,6 +8,7 @@ import { CriError, codeOf } from '../errors.ts';
 import type { CgroupLayout } from '../host/cgroup/layout.ts';
 import { pathOfCgroupsPath } from '../host/cgroup/paths.ts';
 import { removeCgroup } from '../host/cgroup/remove.ts';
+import { nearlyFull } from '../host/disk-space.ts';
 import { defaultPath } from '../host/executables.ts';
 import { type RunResult, run } from '../host/process.ts';
 import { identify, type ProcessIdentity } from '../host/process-watch.ts';
@@ -108,14 +109,14 @@ export function createRuntime(options: RuntimeOptions): OciRuntime {
         log,
         ignoreOutput: true,
       });
-      if (result.exitCode !== 0) throw failed('run', id, result, lastLogError(log));
+      if (result.exitCode !== 0) throw failed('run', id, result, lastLogError(log), bundle);
       return identifyFromFile(pidFile, id);
     },
     async start(id, bundle, signal) {
       const log = join(bundle, 'runtime.log');
       rmSync(log, { force: true });
       const result = await call('start', [id], { signal, log });
-      if (result.exitCode !== 0) throw failed('start', id, result, lastLogError(log));
+      if (result.exitCode !== 0) throw failed('start', id, result, lastLogError(log), bundle);
     },
     async kill(id, signalNumber, { all = false } = {}) {
       const result = await call('kill', [...(all ? ['--all'] : []), id, String(signalNumber)]);
@@ -223,12 +224,18 @@ function isGone(result: RunResult): boolean {
   );
 }
 
-function failed(verb: string, id: string, result: RunResult, logged?: string): CriError {
+function failed(verb: string, id: string, result: RunResult, logged?: string, bundle?: string): CriError {
   const words = (logged ?? result.stderr.trim()) || 'it gave no reason';
   return new CriError(
     'runtimeFailed',
-    `OCI runtime could not ${verb} container ${id}: ${result.outcome}: ${words}`,
+    `OCI runtime could not ${verb} container ${id}: ${result.outcome}: ${words}${wantOfRoom(bundle)}`,
   );
+}
+
+/** What is to be added to the words of a runtime that failed, which may be none or beside the point on a full disk. */
+export function wantOfRoom(bundle: string | undefined): string {
+  const words = bundle && nearlyFull(bundle);
+  return words ? ` (${words})` : '';
 }
 
 /** The runtime's words with criu's own last error, which is in its log alone. */

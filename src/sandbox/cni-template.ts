@@ -1,10 +1,11 @@
 // Nodes whose CNI configuration is made from a template once kubelet knows the node's pod CIDR (UpdateRuntimeConfig).
 // The template is of Go's text/template, as containerd takes it; this understands what such templates use: fields,
 // variables, `range`, `if`, `else`, `end`, comments, and trimming with `-`.
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import { isIPv4, isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { CriError } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 
 /** What a template may name: `.PodCIDR`, `.PodCIDRRanges`, `.Routes`. */
 interface TemplateData {
@@ -165,7 +166,7 @@ export async function writeCniTemplate(options: {
   const text = renderCniTemplate(options.template, options.podCidr);
   if (options.hasNetworks) return;
   const file = join(options.confDir, '10-cri-ts-net.conflist');
-  await mkdir(options.confDir, { recursive: true, mode: 0o755 });
+  await makeDirectories(options.confDir, 0o755);
   await writeFile(`${file}.new`, text, { mode: 0o644 });
   await rename(`${file}.new`, file);
 }

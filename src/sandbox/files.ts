@@ -1,9 +1,10 @@
 // The files that every container of a pod shares: hostname, hosts, resolv.conf and the pod's /dev/shm.
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { DNSConfig, PodSandboxConfig, UserNamespace } from '../cri-api/types.ts';
 import { CriError } from '../errors.ts';
+import { makeDirectoriesSync } from '../host/directories.ts';
 import { mount, unmount } from '../host/mount.ts';
 import { hostId } from '../host/userns.ts';
 import { userNamespaceOf, usesHostIpc } from './sandbox.ts';
@@ -47,7 +48,7 @@ export function makeSandboxFiles(paths: SandboxPaths, config: PodSandboxConfig):
     if (uid !== 0 || gid !== 0) chownSync(path, uid, gid);
   }
   if (usesHostIpc(config)) return;
-  mkdirSync(paths.shm, { recursive: true, mode: 0o700 });
+  makeDirectoriesSync(paths.shm, 0o700);
   mount({
     source: 'shm',
     target: paths.shm,
@@ -78,7 +79,7 @@ export function removeSandboxFiles(paths: SandboxPaths, config: PodSandboxConfig
  * namespace is another user of the host, and must pass through.
  */
 export function makePrivateDirectory(path: string, userns: UserNamespace | null | undefined): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
+  makeDirectoriesSync(path, 0o700);
   const rootGroup =
     userns?.mode === 'POD' ? userns.gids.find(({ containerId }) => containerId === 0) : undefined;
   chownSync(path, 0, rootGroup?.hostId ?? 0);

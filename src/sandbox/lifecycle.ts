@@ -1,10 +1,11 @@
 // The life of a pod sandbox, as the steps that bring it up. RunPodSandbox does them all; StopPodSandbox undoes
 // `running`, from the last to the first; RemovePodSandbox undoes `foundation` too. Each do stands beside its undo.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Attachment, Invoker, LoadedNetworks } from '../cni-invoker/index.ts';
 import type { RuntimeHandlerConfig } from '../config/types.ts';
-import { CriError, messageOf } from '../errors.ts';
+import { CriError, isDiskFull, messageOf } from '../errors.ts';
+import { makeDirectoriesSync } from '../host/directories.ts';
 import type { HostThread } from '../host/host-thread.ts';
 import { deleteNetns, isNetnsBound, rebindNetns } from '../host/netns.ts';
 import { isAlive, type ProcessIdentity, signalProcess } from '../host/process-watch.ts';
@@ -231,10 +232,10 @@ function pauseEnded({ id }: Sandbox): CriError {
 function makeLogDirectory({ id, config: { logDirectory } }: Sandbox): void {
   if (logDirectory === '') return;
   try {
-    mkdirSync(logDirectory, { recursive: true, mode: 0o755 });
+    makeDirectoriesSync(logDirectory, 0o755);
   } catch (error) {
     const message = `the log directory ${logDirectory} of sandbox ${id} cannot be made: ${messageOf(error)}`;
-    throw new CriError('internal', message, { cause: error });
+    throw new CriError(isDiskFull(error) ? 'resourceExhausted' : 'internal', message, { cause: error });
   }
 }
 

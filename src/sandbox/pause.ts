@@ -1,9 +1,10 @@
 // The pause container's program and root file system: built in (a static program that packages put on the host), or
 // an image that the configuration names.
 import { constants } from 'node:fs';
-import { access, chmod, copyFile, mkdir, rename } from 'node:fs/promises';
+import { access, chmod, copyFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CriError, messageOf } from '../errors.ts';
+import { makeDirectories } from '../host/directories.ts';
 import type { Images } from '../image/images.ts';
 import type { PauseRootfs } from './lifecycle.ts';
 import { builtInPauseArgs, type SandboxSpecInput } from './spec.ts';
@@ -26,7 +27,7 @@ export async function builtInPause(root: string, configured: string | undefined)
   const rootfs = join(root, 'pause', 'rootfs');
   const program = await firstExecutable(configured === undefined ? knownPrograms : [configured]);
   for (const directory of ['proc', 'dev', 'sys', 'etc'])
-    await mkdir(join(rootfs, directory), { recursive: true, mode: 0o755 });
+    await makeDirectories(join(rootfs, directory), 0o755);
   const file = join(rootfs, 'pause');
   await copyFile(program, `${file}.new`);
   await chmod(`${file}.new`, 0o755);

@@ -1,9 +1,10 @@
 // Whether pods may have user namespaces on this node: found out by making one and mapping the owners of the images' file
 // system by it, because kernels, their settings and file systems each have a say; and by looking at the way there.
-import { mkdirSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { messageOf } from '../errors.ts';
+import { makeDirectoriesSync } from '../host/directories.ts';
 import { parseKernelRelease } from '../host/facts.ts';
 import { tryIdmap } from '../host/idmap.ts';
 import { deleteNetns } from '../host/netns.ts';
@@ -31,7 +32,7 @@ export async function whyNoUserNamespaces(directories: {
   const layers = join(root, 'layers');
   const path = join(state, 'userns', 'probe');
   try {
-    mkdirSync(layers, { recursive: true, mode: 0o755 });
+    makeDirectoriesSync(layers, 0o755);
     deleteNetns(path); // one that a killed daemon left
     await createUserNamespace({ uids: [probeRange], gids: [probeRange], path }, AbortSignal.timeout(probeMs));
     tryIdmap(layers, path);

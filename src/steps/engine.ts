@@ -3,7 +3,7 @@
 //   - a failure or a caller that goes away undoes what was begun, in reverse, on the engine's own deadline;
 //   - what cannot be undone now stays owed, and the next attempt takes it up again;
 //   - each do and undo is observed: logs, metrics, traces and fault injection are observers.
-import { CriError, codeOf, messageOf } from '../errors.ts';
+import { CriError, codeOf, isDiskFull, messageOf } from '../errors.ts';
 import { isTogether, type Plan, type Step, type Subject, stepsOf } from './step.ts';
 
 /** One do or undo of one step, as observers see it. */
@@ -252,12 +252,6 @@ function inWords({ operation, subject, step, verb }: StepEvent, thrown: unknown)
   const advice = full ? ': make room on that file system and try again' : '';
   const message = `${operation} of ${subject}: step "${step}" (${verb}) failed: ${messageOf(thrown)}${advice}`;
   return new CriError(full ? 'resourceExhausted' : 'internal', message, { cause: thrown });
-}
-
-/** Also when a part that has words of its own put the system's error into its cause. */
-function isDiskFull(thrown: unknown): boolean {
-  if (['ENOSPC', 'EDQUOT'].includes(codeOf(thrown) ?? '')) return true;
-  return thrown instanceof Error && thrown.cause !== undefined && isDiskFull(thrown.cause);
 }
 
 function cancelled(operation: string, subject: string, { reason }: AbortSignal, outcome: string): CriError {

@@ -1,11 +1,12 @@
 // Exec: a command in a running container, its stdio joined with the client's streams by pipes, or by a terminal.
 import { closeSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex, Readable } from 'node:stream';
+import { makeDirectories } from '../host/directories.ts';
 import { openFdStream } from '../host/fd-stream.ts';
 import type { OrphanReaper } from '../host/orphans.ts';
-import { closeChildEnds, pipeIntoChild, pipeOutOfChild } from '../host/pipe.ts';
+import { closeChildEnds, makePipes, pipeIntoChild, pipeOutOfChild } from '../host/pipe.ts';
 import { killTree } from '../host/process-tree.ts';
 import type { ProcessIdentity, ProcessWatch } from '../host/process-watch.ts';
 import { resizeTerminal } from '../host/pty.ts';
@@ -79,9 +80,11 @@ async function startWithPipes(
   { stdin, stdout, stderr, signal }: RemoteStreams,
   { orphans }: ExecParts,
 ): Promise<Running> {
-  const input = stdin && pipeIntoChild();
-  const output = stdout && pipeOutOfChild();
-  const errors = stderr && pipeOutOfChild();
+  const [input, output, errors] = makePipes([
+    stdin && pipeIntoChild,
+    stdout && pipeOutOfChild,
+    stderr && pipeOutOfChild,
+  ]);
   const close = () => {
     for (const pipe of [input, output, errors]) pipe?.stream.destroy();
   };
@@ -118,7 +121,7 @@ async function startWithTerminal(
   { stdin, stdout, sizes, signal }: RemoteStreams,
   { socketDir, orphans, readiness }: ExecParts,
 ): Promise<Running> {
-  await mkdir(socketDir, { recursive: true, mode: 0o700 });
+  await makeDirectories(socketDir, 0o700);
   const directory = await mkdtemp(join(socketDir, 't'));
   const consoleSocket = join(directory, 's');
   const inbox = awaitDescriptor(consoleSocket, readiness);

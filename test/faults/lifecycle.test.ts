@@ -5,22 +5,11 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { afterOnePod, everything, untilAsBefore } from '../support/everything.ts';
 import { startLiar } from '../support/image/liar.ts';
-import { layerOf, makeImage, makeTar } from '../support/image/make-image.ts';
-import { startNode, type TestNode, until } from '../support/node.ts';
-
-/** A lifecycle operation in the middle of a pod's life. */
-interface Operation {
-  name: string;
-  /** Brings a pod to where the operation can be called; returns the id to call it with. */
-  prepare(): Promise<string>;
-  call(id: string, signal: AbortSignal): Promise<unknown>;
-  /** What must succeed after any disturbance, before the node is as it was. */
-  afterwards?(id: string): Promise<void>;
-}
+import { standingStill, startNode, type TestNode, until } from '../support/node.ts';
+import { insisting, type Operation, operationsOf } from '../support/operations.ts';
 
 interface Span {
   operation: string;
@@ -48,109 +37,8 @@ afterAll(async () => {
   console.log(`fault matrix: ${combinations} combinations of operation, step and fault`);
 });
 
-// Two layers, so that one may be there when the other is not, and a file of a kilobyte in each.
-const marks = ['lower', 'upper'];
-const layers = marks.map(async name => layerOf(await makeTar([{ name, content: name.repeat(200) }]), 'gzip'));
-registry.addImage(makeImage(await Promise.all(layers)), 'latest');
-const imageName = `${registry.address}/app:latest`;
-const asImage = { image: { image: imageName } };
-const pulled = async () => {
-  await node.cri.PullImage(asImage);
-  return imageName;
-};
+const operations = await operationsOf(node, registry);
 
-/** An image that is listed is there with all its layers. */
-async function expectNoHalfImage(): Promise<void> {
-  const { image } = await node.cri.ImageStatus(asImage);
-  const { files } = everything(node);
-  const unpacked = marks.filter(mark => files.some(path => path.endsWith(`/${mark}`)));
-  if (image) expect(unpacked).toEqual(marks);
-}
-
-/** Ends at once when it is asked to. */
-const script = 'trap "exit 0" TERM; sleep 1000 & wait';
-const pod = () => node.runPod();
-const created = async () => node.createContainer(await pod(), script);
-const running = async () => node.runContainer(await pod(), script);
-const exited = async () => {
-  const id = await node.runContainer(await pod(), 'true');
-  await node.untilExited(id);
-  return id;
-};
-const podOf = async (containerId: string) =>
-  (await node.cri.ListContainers({ filter: { id: containerId } })).containers[0]?.podSandboxId ?? '';
-
-const operations: Operation[] = [
-  {
-    name: 'RunPodSandbox',
-    prepare: async () => '',
-    call: (_, signal) => node.cri.RunPodSandbox({ config: node.podConfig() }, { signal }),
-  },
-  {
-    name: 'CreateContainer',
-    prepare: pod,
-    call: (podSandboxId, signal) =>
-      node.cri.CreateContainer(
-        {
-          podSandboxId,
-          config: { metadata: { name: 'c' }, image: { image: 'test/busybox:latest' }, logPath: 'c.log' },
-        },
-        { signal },
-      ),
-  },
-  {
-    name: 'StartContainer',
-    prepare: created,
-    call: (containerId, signal) => node.cri.StartContainer({ containerId }, { signal }),
-  },
-  {
-    name: 'StopContainer',
-    prepare: running,
-    call: (containerId, signal) => node.cri.StopContainer({ containerId, timeout: 10 }, { signal }),
-  },
-  {
-    name: 'RemoveContainer',
-    prepare: exited,
-    call: (containerId, signal) => node.cri.RemoveContainer({ containerId }, { signal }),
-  },
-  {
-    name: 'StopPodSandbox',
-    prepare: async () => podOf(await running()),
-    call: (podSandboxId, signal) => node.cri.StopPodSandbox({ podSandboxId }, { signal }),
-  },
-  {
-    name: 'RemovePodSandbox',
-    async prepare() {
-      const podSandboxId = await podOf(await exited());
-      await node.cri.StopPodSandbox({ podSandboxId });
-      return podSandboxId;
-    },
-    call: (podSandboxId, signal) => node.cri.RemovePodSandbox({ podSandboxId }, { signal }),
-  },
-  {
-    name: 'PullImage',
-    prepare: async () => '',
-    call: (_, signal) => node.cri.PullImage(asImage, { signal }),
-    async afterwards() {
-      await expectNoHalfImage();
-      // What a broken pull has fetched is kept for this one.
-      await insisting(pulled);
-      await expectNoHalfImage();
-      await insisting(() => node.cri.RemoveImage(asImage));
-    },
-  },
-  {
-    name: 'RemoveImage',
-    prepare: pulled,
-    call: (_, signal) => node.cri.RemoveImage(asImage, { signal }),
-    async afterwards() {
-      await expectNoHalfImage();
-      await insisting(() => node.cri.RemoveImage(asImage));
-    },
-  },
-];
-
-const never = new AbortController().signal;
 const faultOf = ({ operation, step, verb }: Span, rest: string) => `${operation}/${step}/${verb}/${rest}`;
 
 /** Runs the operation under the faults; returns the steps that the engine took meanwhile, each once. */
@@ -158,7 +46,7 @@ async function spansOf(operation: Operation, ...faults: string[]): Promise<Span[
   const id = await insisting(operation.prepare);
   const offset = (await settledLog()).length;
   arm(...faults);
-  await operation.call(id, never).catch(() => {});
+  await operation.call(id, new AbortController().signal).catch(() => {});
   const lines = (await settledLog()).slice(offset).split('\n').filter(Boolean);
   await operation.afterwards?.(id);
   const spans = lines
@@ -168,17 +56,7 @@ async function spansOf(operation: Operation, ...faults: string[]): Promise<Span[
 }
 
 /** The daemon's log when nothing more comes: a container's end goes on behind the call that ended it. */
-async function settledLog(): Promise<string> {
-  let before = '';
-  return until('the log stands still', async () => {
-    const log = await node.log();
-    const isStill = log === before;
-    before = log;
-    if (!isStill) await sleep(settleMs);
-    return isStill ? log : undefined;
-  });
-}
-const settleMs = 500;
+const settledLog = () => standingStill(() => node.log());
 
 /** One way to disturb an operation. */
 interface Case {
@@ -243,17 +121,6 @@ function secondFaults(operation: Operation, last: Span, undo: Span): Case[] {
   ];
 }
 
-/** What is not disturbed here may nevertheless meet the short deadlines, on a busy machine. */
-async function insisting<T>(work: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await work();
-    } catch (error) {
-      if (tries === 5) throw error;
-    }
-  }
-}
-
 /** A caller goes away in the end, which is what bounds a step without a deadline of its own (a grace period). */
 const patienceMs = 4000;
 
@@ -280,12 +147,17 @@ async function restart(faults: readonly string[]): Promise<void> {
   expect(armed()).toBe('');
 }
 
-// What the first pod leaves for good (the bridge, empty directories) is there from now on.
+// What the first pod leaves for good (the bridge, empty directories) is there from now on. The descriptors are to be those
+// of a daemon that has just started and does nothing.
 arm();
-let before = await afterOnePod(node);
+await afterOnePod(node);
+await node.kill();
+await node.start();
+let before = await standingStill(() => everything(node));
 
 for (const operation of operations) {
   const cases = await casesOf(operation);
+  registry.closeIdleConnections();
   await untilAsBefore(node, before);
   combinations += cases.length;
   describe(operation.name, () => {
@@ -293,6 +165,7 @@ for (const operation of operations) {
       it(`${disturbance.title}: nothing is left`, async () => {
         try {
           await disturb(disturbance);
+          registry.closeIdleConnections();
           await untilAsBefore(node, before);
         } catch (error) {
           before = everything(node); // so that one leak is told once

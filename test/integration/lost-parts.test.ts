@@ -4,8 +4,9 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { afterOnePod, type Everything, everything, untilAsBefore } from '../support/everything.ts';
-import { startNode, type TestNode, until } from '../support/node.ts';
+import { failureOf } from '../support/cri-client.ts';
+import { afterOnePod, cleanUp, type Everything, everything, untilAsBefore } from '../support/everything.ts';
+import { startNode, type TestNode, until, untilEqual } from '../support/node.ts';
 
 let node: TestNode;
 let before: Everything;
@@ -122,6 +123,32 @@ describe.each(daemons)('with $daemon', ({ restart }) => {
     await node.cri.StopContainer({ containerId: id, timeout: 0 });
     expect(await node.status(id)).toMatchObject({ state: 'CONTAINER_EXITED', exitCode: 137 });
     await untilAsBefore(node, before);
+  });
+});
+
+describe('layers of an image that were deleted', () => {
+  it('are missed by new containers, in words, and hinder neither those that run nor their removal', async () => {
+    const own = await startNode();
+    const intact = await afterOnePod(own);
+    const pod = await own.runPod();
+    const id = await own.runContainer(pod, 'exec sleep 1000');
+    const layers = join(own.root, 'layers');
+    for (const name of readdirSync(layers)) rmSync(join(layers, name), { recursive: true });
+    const { details } = await failureOf(own.createContainer(pod, 'true'));
+    expect(details).toMatch(/layer .* of image .* is missing: remove the image and pull it again/);
+    expect((await own.status(id)).state).toBe('CONTAINER_RUNNING');
+    await own.kill();
+    await own.start();
+    expect((await own.status(id)).state).toBe('CONTAINER_RUNNING');
+    const notOfLayers = ({ files, ...rest }: Everything) => ({
+      ...rest,
+      files: files.filter(path => !path.startsWith(layers)),
+    });
+    await untilEqual(async () => {
+      await cleanUp(own);
+      return notOfLayers(everything(own));
+    }, notOfLayers(intact));
+    await own.destroy();
   });
 });
 

@@ -2,12 +2,13 @@
 import { chmodSync, existsSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { status as grpc } from '@grpc/grpc-js';
 import { execa } from 'execa';
 import { open } from 'lmdb';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { failureOf } from '../support/cri-client.ts';
+import { connectCri, failureOf } from '../support/cri-client.ts';
 import { afterOnePod, type Everything, untilAsBefore } from '../support/everything.ts';
-import { criTs, startNode, type TestNode } from '../support/node.ts';
+import { criTs, startNode, type TestNode, until } from '../support/node.ts';
 
 let node: TestNode;
 let before: Everything;
@@ -47,7 +48,7 @@ async function refusedStart(over: { root?: string; socket?: string } = {}) {
   const { exitCode, signal, stderr } = await execa(
     criTs,
     ['serve', ...args, '--address', over.socket ?? join(node.directory, 'other.sock')],
-    { reject: false, timeout: 30_000 },
+    { reject: false, timeout: 120_000 },
   );
   return { exitCode, signal, stderr };
 }
@@ -105,6 +106,27 @@ describe('a daemon', () => {
   }
 });
 
+describe('a daemon whose log finds no room', () => {
+  it.each(['json', 'text'])('serves all the same, and ends when it is asked to (%s)', async format => {
+    const socket = join(node.directory, 'unheard.sock');
+    const config = join(node.directory, 'unheard.toml');
+    writeFileSync(config, `version = 3\n[debug]\nlevel = "debug"\nformat = "${format}"\n`);
+    const args = [
+      ...['--root', join(node.directory, 'unheard'), '--state', join(node.directory, 'unheard-run')],
+      ...['--address', socket, '--config', config],
+    ];
+    const daemon = execa('sh', ['-c', 'exec "$@" 2>/dev/full', 'sh', criTs, 'serve', ...args], {
+      reject: false,
+    });
+    const cri = connectCri(socket);
+    const { runtimeName } = await until('it serves', () => cri.Version().catch(() => undefined));
+    expect(runtimeName).toBe('cri-ts');
+    cri.close();
+    daemon.kill('SIGTERM');
+    expect((await daemon).exitCode).toBe(0);
+  });
+});
+
 describe('a pod', () => {
   it('on a runtime that is missing is refused with its name, and leaves nothing', async () => {
     const { details } = await failureOf(node.runPod({}, 'missing'));
@@ -124,6 +146,40 @@ describe('a pod', () => {
     const again = await failureOf(node.cri.StopPodSandbox({ podSandboxId: items[0]?.id ?? '' }));
     expect(again.details).toContain('this runtime is broken');
     executable('broken', 'exec runc "$@"');
+    await untilAsBefore(node, before);
+  });
+
+  /** Runc, but with something before it when it is to run a pod. */
+  const runcAfter = (script: string) =>
+    executable('broken', `case " $* " in *" run "*) ${script} ;; esac; exec runc "$@"`);
+
+  it('on a runtime that hangs is given up with its caller, and leaves nothing', async () => {
+    runcAfter('exec sleep 1000');
+    const call = node.cri.RunPodSandbox(
+      { config: node.podConfig(), runtimeHandler: 'broken' },
+      { timeoutMs: 3000 },
+    );
+    expect((await failureOf(call)).code).toBe(grpc.DEADLINE_EXCEEDED);
+    await untilAsBefore(node, before);
+    executable('broken', 'exec runc "$@"');
+  });
+
+  it('on a runtime and a conmon that are slow comes up', async () => {
+    runcAfter('sleep 1');
+    executable('conmon', 'sleep 1; exec conmon "$@"');
+    const pod = await node.runPod({}, 'broken');
+    expect((await node.output(pod, 'echo at last')).lines).toEqual(['at last']);
+    workingConmon();
+    executable('broken', 'exec runc "$@"');
+    await untilAsBefore(node, before);
+  });
+
+  it('whose conmon hangs has containers whose start is given up with its caller, and leaves nothing', async () => {
+    const containerId = await node.createContainer(await node.runPod(), 'true');
+    executable('conmon', 'exec sleep 1000');
+    const call = node.cri.StartContainer({ containerId }, { timeoutMs: 3000 });
+    expect((await failureOf(call)).code).toBe(grpc.DEADLINE_EXCEEDED);
+    workingConmon();
     await untilAsBefore(node, before);
   });
 

@@ -1,12 +1,15 @@
-// Everything that a pod may leave: on the host, and in the directories of its node.
+// Everything that a pod may leave: on the host, in the directories of its node, and open in its daemon.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { descriptorsOf } from './descriptors.ts';
 import type { HostSnapshot } from './host-snapshot.ts';
 import { type TestNode, until } from './node.ts';
 
 export interface Everything extends HostSnapshot {
   /** Paths below root and state, and the addresses that are reserved. */
   files: string[];
+  /** What the daemon holds open. */
+  descriptors: string[];
 }
 
 /** What is there now; to be compared with what was there before. */
@@ -14,6 +17,7 @@ export function everything(node: TestNode): Everything {
   return {
     ...node.snapshot(),
     files: ['root', 'run', 'ipam'].flatMap(name => pathsBelow(join(node.directory, name))),
+    descriptors: descriptorsOf(node),
   };
 }
 

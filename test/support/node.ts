@@ -320,6 +320,19 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined> |
   }
 }
 
+/** The answer when it stays the same for a while: what goes on behind a call has come to its end. */
+export async function standingStill<T>(ask: () => Promise<T> | T): Promise<T> {
+  let before = await ask();
+  return until('it stands still', async () => {
+    await sleep(stillMs);
+    const now = await ask();
+    const isStill = isDeepStrictEqual(now, before);
+    before = now;
+    return isStill ? now : undefined;
+  });
+}
+const stillMs = 500;
+
 /** Asserts that the answer becomes what is expected: the kernel and ending processes take their time. */
 export async function untilEqual<T>(ask: () => Promise<T> | T, expected: T): Promise<void> {
   const end = Date.now() + patienceMs;

@@ -21,7 +21,7 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 describe(`with seed ${fuzz.seed}`, () => {
   it('a spoilt configuration file loads, or is refused with the place and the reason', {
-    timeout: 600_000,
+    timeout: 3_600_000,
   }, async () => {
     const fixtures = new URL('config/fixtures/', import.meta.url).pathname;
     const files = [
@@ -53,7 +53,7 @@ describe(`with seed ${fuzz.seed}`, () => {
     ];
     const file = join(directory, 'config.toml');
     const outcomes = { loaded: 0, refused: 0 };
-    await fuzz.during(1.5, () => {
+    const texts = await fuzz.during(1.5, () => {
       const text = spoilText(pick(files), words);
       writeFileSync(file, text);
       try {
@@ -67,11 +67,12 @@ describe(`with seed ${fuzz.seed}`, () => {
         outcomes.refused++;
       }
     });
+    console.log(`fuzzed configuration files: ${texts}`, outcomes);
     expect(outcomes.loaded).toBeGreaterThan(0);
     expect(outcomes.refused).toBeGreaterThan(0);
   });
 
-  it('a spoilt CNI file is a network, or a problem that is told', { timeout: 600_000 }, async () => {
+  it('a spoilt CNI file is a network, or a problem that is told', { timeout: 3_600_000 }, async () => {
     const whole = [
       {
         cniVersion: '1.0.0',
@@ -104,7 +105,7 @@ describe(`with seed ${fuzz.seed}`, () => {
     for (const name of ['bridge', 'portmap', 'loopback'])
       writeFileSync(join(binDir, name), '', { mode: 0o755 });
     const outcomes = { usable: 0, problems: 0 };
-    await fuzz.during(1.5, async () => {
+    const directories = await fuzz.during(1.5, async () => {
       rmSync(confDir, { recursive: true });
       mkdirSync(confDir);
       for (let files = 1 + fuzz.below(2); files > 0; files--) {
@@ -119,11 +120,12 @@ describe(`with seed ${fuzz.seed}`, () => {
       for (const { reason } of loaded.problems) expect(reason).not.toMatch(thrownByMistake);
       if (!loaded.usable) expect(loaded.problems.length).toBeGreaterThan(0);
     });
+    console.log(`fuzzed CNI directories: ${directories}`, outcomes);
     expect(outcomes.usable).toBeGreaterThan(0);
     expect(outcomes.problems).toBeGreaterThan(0);
   });
 
-  it('a spoilt result of a plugin is read, or refused as no result', { timeout: 600_000 }, async () => {
+  it('a spoilt result of a plugin is read, or refused as no result', { timeout: 3_600_000 }, async () => {
     const whole = [
       {
         cniVersion: '1.0.0',
@@ -137,7 +139,7 @@ describe(`with seed ${fuzz.seed}`, () => {
       { cniVersion: '1.0.0', code: 7, msg: 'no', details: '' },
     ];
     let read = 0;
-    await fuzz.during(1, () => {
+    const results = await fuzz.during(1, () => {
       const value = spoilJson(pick(whole));
       try {
         decodeResult(value);
@@ -146,6 +148,7 @@ describe(`with seed ${fuzz.seed}`, () => {
         expect(error, JSON.stringify(value)).toBeInstanceOf(CniError);
       }
     });
+    console.log(`fuzzed results of plugins: ${results}, read ${read}`);
     expect(read).toBeGreaterThan(0);
   });
 });

@@ -13,6 +13,8 @@ export interface Liar {
   /** Serves a document or blob under its digest, and under `tag` when given. */
   add(blob: Blob, tag?: string): void;
   addImage(image: Image, tag: string): void;
+  /** Lets clients' connections go that are kept for a next request. */
+  closeIdleConnections(): void;
   close(): Promise<void>;
 }
 
@@ -57,6 +59,7 @@ export async function startLiar(
       blobs.set(image.manifest.digest, image.manifest);
       blobs.set(tag, image.manifest);
     },
+    closeIdleConnections: () => server.closeIdleConnections(),
     async close() {
       server.closeAllConnections();
       server.close();
