@@ -1,8 +1,8 @@
 // The private service of `cri-ts image` at run time: proto/cri-ts.proto, loaded for the daemon and for the
 // command line. Integers are numbers here: none exceeds 2^53.
 import { fileURLToPath } from 'node:url';
-import { type GrpcObject, loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
+import type { ServiceClientConstructor } from '@grpc/grpc-js';
+import { loadServices } from './services.ts';
 
 export interface LayerProgressMessage {
   digest: string;
@@ -40,7 +40,6 @@ export interface OperatorMethods {
 /** Loads the service `cri_ts.v1.Images`. */
 export function loadOperatorContract(): { Images: ServiceClientConstructor } {
   const file = fileURLToPath(new URL('../../proto/cri-ts.proto', import.meta.url));
-  const definition = loadSync(file, { longs: Number, defaults: true });
-  const { v1 } = loadPackageDefinition(definition).cri_ts as GrpcObject;
-  return v1 as unknown as { Images: ServiceClientConstructor };
+  const name = 'cri_ts.v1.Images';
+  return { Images: loadServices(file, [name], { longs: Number })[name] };
 }
