@@ -50,14 +50,14 @@ export function setXattr(path: string, name: string, value: Uint8Array): void {
 
 /** Value of an extended attribute, or undefined when `path` has none of that name. @throws HostError */
 export function getXattr(path: string, name: string): Buffer | undefined {
-  const value = Buffer.alloc(maxXattrBytes);
-  try {
-    const length = check(
-      Number(calls.lgetxattr(cString(path), name, value, value.length)),
+  const ask = (value: Buffer | null) =>
+    check(
+      Number(calls.lgetxattr(cString(path), name, value, value?.length ?? 0)),
       'lgetxattr',
       `reading attribute ${name} of ${path}`,
     );
-    return value.subarray(0, length);
+  try {
+    return filled(ask);
   } catch (error) {
     if (error instanceof HostError && (error.code === 'ENODATA' || error.code === 'EOPNOTSUPP'))
       return undefined;
@@ -67,16 +67,24 @@ export function getXattr(path: string, name: string): Buffer | undefined {
 
 /** Names of the extended attributes of `path` itself. @throws HostError */
 export function listXattrs(path: string): string[] {
-  const list = Buffer.alloc(maxXattrBytes);
-  const length = check(
-    Number(calls.llistxattr(cString(path), list, list.length)),
-    'llistxattr',
-    `listing the attributes of ${path}`,
+  const list = filled(value =>
+    check(
+      Number(calls.llistxattr(cString(path), value, value?.length ?? 0)),
+      'llistxattr',
+      `listing the attributes of ${path}`,
+    ),
   );
   return list
-    .toString('utf8', 0, length)
+    .toString('utf8')
     .split('\0')
     .filter(name => name !== '');
+}
+
+/** What `ask` fills in. Without a buffer it says how much that is: for most files nothing, which needs none. */
+function filled(ask: (value: Buffer | null) => number): Buffer {
+  if (ask(null) === 0) return Buffer.alloc(0);
+  const value = Buffer.alloc(maxXattrBytes);
+  return value.subarray(0, ask(value));
 }
 
 /** Sets access and modification time of `path` itself, in nanoseconds since 1970. @throws HostError */

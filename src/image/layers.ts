@@ -17,7 +17,7 @@ import { chainIds } from './oci.ts';
 import type { WorkerPool } from './pool.ts';
 import type { LayerRecord } from './records.ts';
 import { settleLayer } from './settle.ts';
-import { createSemaphore, createSharedTasks } from './shared-task.ts';
+import { createSemaphore, createSharedTasks, unlessAborted } from './shared-task.ts';
 import { latin1Path, type Unsettled } from './unpack.ts';
 
 /** A layer as an image needs it. */
@@ -174,17 +174,14 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
     report: (phase: LayerProgress['phase'], bytes: number) => void,
   ): Promise<number> {
     report('waiting', 0);
-    const { diffId, unsettled } = await slots.hold(async () => {
-      signal.throwIfAborted();
-      return fetchAndUnpack(layer, n, signal, report);
-    });
+    const { diffId, unsettled } = await slots.hold(signal, () => fetchAndUnpack(layer, n, signal, report));
     if (diffId !== layer.diffId) {
       throw new CriError(
         'imageFailed',
         `layer ${layer.digest} unpacks to ${diffId}, the image's config states diffID ${layer.diffId}`,
       );
     }
-    const lower = (await Promise.all(below)).map(path).reverse();
+    const lower = (await unlessAborted(Promise.all(below), signal)).map(path).reverse();
     if (lower.length > 0) await settle(path(n), lower, unsettled);
     else if (unsettled.foreignLinks.length > 0) {
       throw new CriError(
@@ -212,7 +209,10 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
     report: (phase: LayerProgress['phase'], bytes: number) => void,
   ) {
     for (let other = blobsInFlight.get(layer.digest); other; other = blobsInFlight.get(layer.digest)) {
-      await other.catch(() => {});
+      await unlessAborted(
+        other.catch(() => {}),
+        signal,
+      );
     }
     const stored = content.has(layer.digest);
     const phase = stored || layer.source.kind === 'file' ? 'unpacking' : 'downloading';

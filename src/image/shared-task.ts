@@ -36,45 +36,85 @@ export function createSharedTasks<T>(): SharedTasks<T> {
       if (signal?.aborted) throw cancelled();
       const shared = running.get(key) ?? start(key, task);
       shared.waiting++;
-      let onAbort: (() => void) | undefined;
-      const gone = new Promise<never>((_, reject) => {
-        onAbort = () => reject(cancelled());
-        signal?.addEventListener('abort', onAbort, { once: true });
-      });
       try {
-        return await Promise.race([shared.promise, gone]);
+        return await unlessAborted(shared.promise, signal);
       } finally {
-        if (onAbort) signal?.removeEventListener('abort', onAbort);
         shared.waiting--;
         if (shared.waiting === 0 && running.get(key) === shared) {
           // A newcomer must not join what is being ended.
           running.delete(key);
           shared.controller.abort(cancelled());
-          await shared.promise.catch(() => {}); // who waits has an answer of their own
+          await shared.promise.catch(() => {}); // what it still does is over before anyone cleans up behind it
         }
       }
     },
   };
 }
 
+/** What `work` comes to. @throws CriError cancelled as soon as `signal` is aborted, while `work` goes on */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  let onAbort = () => {};
+  const gone = new Promise<never>((_, reject) => {
+    onAbort = () => reject(cancelled());
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+  });
+  try {
+    return await Promise.race([work, gone]);
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
 function cancelled(): CriError {
   return new CriError('cancelled', 'the request was cancelled');
 }
 
+export interface Semaphore {
+  /** Runs `task` when there is room. @throws what it throws; CriError cancelled when `signal` is aborted before that */
+  hold<T>(signal: AbortSignal, task: () => Promise<T>): Promise<T>;
+}
+
 /** At most `limit` holders at a time; others wait in order. */
-export function createSemaphore(limit: number): { hold<T>(task: () => Promise<T>): Promise<T> } {
-  const queue: (() => void)[] = [];
+export function createSemaphore(limit: number): Semaphore {
+  const queue = new Set<() => void>();
   let held = 0;
+
+  async function turn(signal: AbortSignal): Promise<void> {
+    if (held < limit) {
+      held++;
+      return;
+    }
+    let take = () => {};
+    const taken = new Promise<void>(resolve => {
+      take = resolve;
+      queue.add(take);
+    });
+    try {
+      await unlessAborted(taken, signal);
+    } catch (error) {
+      // When it was given the turn at the same moment, that goes to the next.
+      if (!queue.delete(take)) leave();
+      throw error;
+    }
+  }
+
+  function leave(): void {
+    const [next] = queue;
+    if (next === undefined) held--;
+    else {
+      queue.delete(next);
+      next();
+    }
+  }
+
   return {
-    async hold(task) {
-      if (held >= limit) await new Promise<void>(resolve => queue.push(resolve));
-      else held++;
+    async hold(signal, task) {
+      await turn(signal);
       try {
         return await task();
       } finally {
-        const next = queue.shift();
-        if (next) next();
-        else held--;
+        leave();
       }
     },
   };
