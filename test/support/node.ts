@@ -307,10 +307,14 @@ export function bridgeConf({
 }
 
 /** How long is waited for what must come, on a machine however slow and busy. */
-const patienceMs = 60_000;
+const usualPatienceMs = 60_000;
 
 /** Asks until the answer is not undefined; fails after a generous time. */
-export async function until<T>(what: string, ask: () => Promise<T | undefined> | T | undefined): Promise<T> {
+export async function until<T>(
+  what: string,
+  ask: () => Promise<T | undefined> | T | undefined,
+  patienceMs = usualPatienceMs,
+): Promise<T> {
   const end = Date.now() + patienceMs;
   for (;;) {
     const answer = await ask();
@@ -335,7 +339,7 @@ const stillMs = 500;
 
 /** Asserts that the answer becomes what is expected: the kernel and ending processes take their time. */
 export async function untilEqual<T>(ask: () => Promise<T> | T, expected: T): Promise<void> {
-  const end = Date.now() + patienceMs;
+  const end = Date.now() + usualPatienceMs;
   while (!isDeepStrictEqual(await ask(), expected) && Date.now() < end) await sleep(50);
   expect(await ask()).toEqual(expected);
 }
@@ -356,7 +360,8 @@ async function untilServing(node: TestNode, daemon: DaemonProcess): Promise<void
   const began = Date.now();
   while (!(await answers(node.socket))) {
     if (ended) throw new Error(`the daemon ended at its start:\n${await node.log()}`);
-    if (Date.now() - began > patienceMs) throw new Error(`the daemon does not serve:\n${await node.log()}`);
+    if (Date.now() - began > usualPatienceMs)
+      throw new Error(`the daemon does not serve:\n${await node.log()}`);
     await sleep(10);
   }
   // A client that has met a dead daemon waits a second before it tries again: a new one does not.
