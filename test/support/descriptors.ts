@@ -52,7 +52,7 @@ function clientConnections(pid: number, address: string): Set<string> {
 
 function imageWorkers(parent: number): number {
   const children = textOf(`/proc/${parent}/task/${parent}/children`).split(' ').filter(Boolean);
-  return children.filter(pid => textOf(`/proc/${pid}/cmdline`).includes('image/worker.')).length;
+  return children.filter(pid => /\/worker\.js\b/.test(textOf(`/proc/${pid}/cmdline`))).length;
 }
 
 function textOf(path: string): string {
