@@ -3,6 +3,7 @@
 import type { Invoker, NetworkAttachmentConfig } from '../cni-invoker/index.ts';
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { removeEmptyReservations } from './empty-reservations.ts';
 import type { Sandbox } from './sandbox.ts';
 
 export interface NetworkGarbage {
@@ -36,6 +37,9 @@ export async function collectNetworkGarbage(
     ].map(({ containerId, ifName }) => ({ containerId, ifName }));
   };
   try {
+    const lost = removeEmptyReservations(networks.map(({ network }) => network));
+    if (lost.length > 0)
+      log.warn({ reservations: lost }, 'addresses that a power cut left to nobody are free again');
     const others = await otherRuntimes();
     await invoker.gcAll(others.length === 0 ? networks : [], valid, signal);
     log.debug({ networks: networks.map(({ network }) => network.name), others }, 'networks collected');

@@ -18,7 +18,7 @@ async function collect(over: Partial<NetworkGarbage>) {
       told.push({ networks: networks.length, valid: await valid() });
     },
   } as unknown as Invoker;
-  const network = { network: { name: 'pods' } } as unknown as NetworkGarbage['networks'][number];
+  const network = { network: { name: 'pods', plugins: [] } } as unknown as NetworkGarbage['networks'][number];
   await collectNetworkGarbage(
     {
       invoker,
