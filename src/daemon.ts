@@ -34,6 +34,7 @@ import { keepDescriptorsFromChildren } from './host/descriptors.ts';
 import { makeDirectoriesSync } from './host/directories.ts';
 import { findExecutable } from './host/executables.ts';
 import { gatherHostFacts } from './host/facts.ts';
+import { startHeapCare } from './host/heap.ts';
 import { endLeftHelpers, markHelpers } from './host/helpers.ts';
 import { startHostThread } from './host/host-thread.ts';
 import { lockFile } from './host/lock.ts';
@@ -125,8 +126,9 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     watchAllNetworks(config, log),
   ]);
   const faults = faultObserver(process.env);
+  const heap = startHeapCare();
   const engine = createEngine({
-    observers: [stepLog(log), ...telemetry.stepObservers, ...(faults ? [faults] : [])],
+    observers: [stepLog(log), { after: heap.busy }, ...telemetry.stepObservers, ...(faults ? [faults] : [])],
     deadlineMs: config.limits.stepTimeoutMs,
     undoDeadlineMs: config.limits.undoTimeoutMs,
   });

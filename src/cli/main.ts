@@ -23,13 +23,14 @@ const program = new Command('cri-ts')
   .enablePositionalOptions() // a flag after a subcommand's name is the subcommand's
   .version(version);
 
-const asked = commands[process.argv[2] ?? ''];
-const wanted = asked ? [asked] : Object.values(commands);
-for (const load of wanted) program.addCommand(await load());
-
-try {
+async function main(): Promise<void> {
+  const asked = commands[process.argv[2] ?? ''];
+  const wanted = asked ? [asked] : Object.values(commands);
+  for (const load of wanted) program.addCommand(await load());
   await program.parseAsync();
-} catch (error) {
+}
+
+main().catch((error: unknown) => {
   process.stderr.write(`cri-ts: ${messageOf(error)}\n`);
   process.exitCode = 1;
-}
+});

@@ -4,16 +4,16 @@
 const millisecondsPerUnit: Readonly<Record<string, number>> = {
   ns: 1e-6,
   us: 1e-3,
-  µs: 1e-3, // U+00B5
-  μs: 1e-3, // U+03BC
+  '\u00b5s': 1e-3, // micro sign
+  '\u03bcs': 1e-3, // mu
   ms: 1,
   s: 1000,
   m: 60_000,
   h: 3_600_000,
 };
 
-const whole = /^([+-])?((?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/u;
-const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/gu;
+const whole = /^([+-])?((?:\d+\.?\d*|\.\d+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$/u;
+const part = /(\d+\.?\d*|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)/gu;
 
 /** Milliseconds of a Go duration, or undefined when `text` is none. "0" needs no unit. */
 export function parseDuration(text: string): number | undefined {

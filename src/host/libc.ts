@@ -55,6 +55,8 @@ export const sys = {
   prctl: libc.func(
     'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
   ),
+  // memory: malloc_trim(3)
+  mallocTrim: libc.func('int malloc_trim(size_t pad)'),
   // readiness: epoll(7), eventfd(2)
   epollCreate1: libc.func('int epoll_create1(int flags)'),
   epollCtl: libc.func('int epoll_ctl(int epfd, int op, int fd, uint8_t *event)'),

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /** What a worker may hold of JavaScript objects: hostile input ends the job, not the daemon. */
-const heapFlags = ['--max-old-space-size=256', '--max-semi-space-size=8'];
+export const heapFlags = ['--max-old-space-size=256', '--max-semi-space-size=8'];
 
 /** Starts src/image/worker.ts as a process of its own, with a channel for messages. */
 export function startWorker(): ChildProcess {

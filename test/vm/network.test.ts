@@ -1,6 +1,7 @@
 // Pods' network on this node: IPv4 and IPv6 at once, and host ports with either of the kernel's two iptables.
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { removeHostPortChains } from '../support/host-port-chains.ts';
 import { type InstalledNode, installedNode, type Pod } from '../support/installed-node.ts';
 import { until } from '../support/node.ts';
 
@@ -58,7 +59,10 @@ describe.each(['nft', 'legacy'])('with iptables-%s', mode => {
       ),
     );
   beforeAll(() => use(mode));
-  afterAll(() => use('nft'));
+  afterAll(async () => {
+    await removeHostPortChains();
+    await use('nft');
+  });
 
   const rulesOf = async (command: string) => {
     const { stdout } = await execa(command, []);

@@ -8,7 +8,7 @@ import { connectCri } from '../../support/cri-client.ts';
 import { createRandom } from '../../support/image/make-image.ts';
 import { lookAfterCut } from './after.ts';
 import { serveImages } from './images.ts';
-import { work } from './work.ts';
+import { startWork } from './work.ts';
 
 const [seed, last] = [Number(process.argv[2]), process.argv[3] === 'last'];
 const random = createRandom(seed * 7919);
@@ -41,7 +41,7 @@ await lookAfterCut(cri);
 if (last) process.exit(0);
 
 const { names } = await serveImages(seed);
-void work(cri, names);
+await startWork(cri, names);
 if (seed % 2 === 0) {
   await sleep(random() * 30_000);
   console.log('power cut at some moment');
