@@ -53,7 +53,7 @@ try {
   const logMbPerSecond = await logThroughput(pair, 3);
   say(`${pods} pods, started and kept ...`);
   const marks = [0, 100, pods].filter(mark => mark <= pods);
-  const crowd = await crowds(pair, pods, marks, say);
+  const crowd = await crowds(pair, floor, pods, marks, say);
   say('taking all down ...');
   for (const runtime of running.toReversed()) await runtime.destroy();
   running.length = 0;

@@ -60,7 +60,7 @@ export async function run(
   if (options.signal?.aborted) return ended(file, options, { failure: 'cancelled' });
   let child: Child;
   try {
-    child = start(file, args, options);
+    child = await start(file, args, options);
   } catch (thrown) {
     return ended(file, options, { failure: 'not-started', startFailure: thrown });
   }
@@ -81,6 +81,7 @@ export async function run(
     options.timeoutMs === undefined ? undefined : setTimeout(killFor, options.timeoutMs, 'timed-out');
   const onAbort = (): void => killFor('cancelled');
   options.signal?.addEventListener('abort', onAbort, { once: true });
+  if (options.signal?.aborted) onAbort(); // while it was being started
   // A child may end without reading its input; how it ended tells more than the broken pipe.
   stdin?.on('error', () => {});
   stdin?.end(options.input ?? '');
@@ -106,7 +107,7 @@ interface Child {
 }
 
 /** @throws HostError when there is no such program, or no descriptors are left */
-function start(file: string, args: readonly string[], options: RunOptions): Child {
+async function start(file: string, args: readonly string[], options: RunOptions): Promise<Child> {
   const pipes: PipeIn[] = [];
   const add = (pipe: PipeIn): PipeIn => {
     pipes.push(pipe);
@@ -115,7 +116,7 @@ function start(file: string, args: readonly string[], options: RunOptions): Chil
   try {
     const stdin = options.input === undefined ? undefined : add(pipeIntoChild());
     const outputs = options.output === 'ignore' ? [] : [add(pipeOutOfChild()), add(pipeOutOfChild())];
-    const pid = spawnChild({
+    const pid = await spawnChild({
       file,
       args,
       env: { ...(options.env ?? { PATH: defaultPath }), ...helperEnvironment() },

@@ -1,7 +1,9 @@
 // Starts a child by posix_spawn(3), and never through a shell. node:child_process forks: the kernel copies the page tables
 // of the whole daemon, and until that is done, for 3 to 5 ms, nothing is answered. A spawned child borrows them until
-// it executes its program, which takes 0.2 ms. Its end is awaited by src/host/wait.ts, or by pidfd.
+// it executes its program, which takes 0.2 ms, or as long as a busy node makes it wait for its turn: so a thread of libuv's
+// pool waits for it, and not the event loop. Its end is awaited by src/host/wait.ts, or by pidfd.
 import { closeSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { findExecutable } from './executables.ts';
 import { check, hostErrorOf, sys } from './libc.ts';
 
@@ -28,12 +30,21 @@ const [defaultSignals, signalMask, ownSession] = [0x04, 0x08, 0x80];
 const structBytes = 512;
 const signalSetBytes = 128;
 
+const posixSpawn = promisify(sys.posixSpawn.async) as (
+  pid: Int32Array,
+  path: string,
+  actions: Buffer,
+  attributes: Buffer,
+  argv: readonly (string | null)[],
+  envp: readonly (string | null)[],
+) => Promise<number>;
+
 /**
  * Starts the child in a session of its own, so that a signal to the foreground daemon does not reach it, and what it starts
- * can be killed with it. Returns its pid; somebody must wait for its end.
+ * can be killed with it. Returns its pid; somebody must wait for its end. The descriptors may be closed when it is there.
  * @throws HostError with the system's code when the program cannot be executed
  */
-export function spawnChild({ file, args, env, cwd, stdio }: SpawnRequest): number {
+export async function spawnChild({ file, args, env, cwd, stdio }: SpawnRequest): Promise<number> {
   const path = findExecutable(file);
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   requireNoNul([path, ...args, ...variables, cwd ?? '']);
@@ -54,7 +65,7 @@ export function spawnChild({ file, args, env, cwd, stdio }: SpawnRequest): numbe
     }
     if (cwd !== undefined) sys.spawnActionsAddChdir(actions, cwd);
     const pid = new Int32Array(1);
-    const errno = sys.posixSpawn(
+    const errno = await posixSpawn(
       pid,
       path,
       actions,

@@ -110,12 +110,15 @@ export function createConmon({ binary, exitDir }: ConmonOptions): Conmon {
   }
 
   /** `sync` is where it tells of the container. */
-  function startConmon(container: MonitoredContainer, runtime: OciRuntime): { pid: number; sync: Readable } {
+  async function startConmon(
+    container: MonitoredContainer,
+    runtime: OciRuntime,
+  ): Promise<{ pid: number; sync: Readable }> {
     const stderr = openSync(join(container.bundle, 'conmon.log'), 'a', 0o600);
     let sync: PipeOut | undefined;
     try {
       sync = pipeOutOfChild();
-      const pid = spawnChild({
+      const pid = await spawnChild({
         file: binary,
         args: conmonArguments(container, runtime),
         cwd: container.bundle,
@@ -134,7 +137,7 @@ export function createConmon({ binary, exitDir }: ConmonOptions): Conmon {
 
   return {
     async create(container, runtime, signal) {
-      const conmon = startConmon(container, runtime);
+      const conmon = await startConmon(container, runtime);
       try {
         const pid = await createdPid(conmon.sync, container, signal);
         const [monitor, init] = [identify(conmon.pid), identify(pid)];

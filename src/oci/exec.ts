@@ -97,7 +97,7 @@ async function startIn(
 async function untilEnded(request: SpawnRequest, signal: AbortSignal): Promise<string | Error> {
   let pid: number;
   try {
-    pid = spawnChild(request);
+    pid = await spawnChild(request);
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
   }

@@ -103,34 +103,61 @@ export interface CrowdResult {
   crowds: Crowd[];
   /** Milliseconds from the program's start to its first answer, with all pods on disk and running. */
   restarts: number[];
+  /** Milliseconds of the floor's pod, before there are any others and beside all of them. */
+  floor: { alone: number[]; amidAll: number[] };
 }
 
-/** Starts pods one after the other by turns, stops at the marks to look, and restarts the daemons in the end. */
+/**
+ * Starts pods one after the other, stops at the marks to look, restarts the daemon in the end, and takes the pods away: for one
+ * runtime after the other, since the firewall rules and bridge ports of all pods there are slow every plugin. How much they slow
+ * the floor is measured beside.
+ */
 export async function crowds(
   runtimes: readonly Runtime[],
+  floor: Floor,
   pods: number,
   marks: readonly number[],
   say: Say,
 ): Promise<Record<string, CrowdResult>> {
-  const results = Object.fromEntries(
-    runtimes.map(({ name }): [string, CrowdResult] => [name, { starts: [], crowds: [], restarts: [] }]),
-  );
-  for (let count = 0; count <= pods; count++) {
-    for (const runtime of runtimes) {
-      const result = results[runtime.name] as CrowdResult;
+  const results: Record<string, CrowdResult> = {};
+  for (const runtime of runtimes) {
+    const result: CrowdResult = {
+      starts: [],
+      crowds: [],
+      restarts: [],
+      floor: { alone: await floorTimes(floor), amidAll: [] },
+    };
+    results[runtime.name] = result;
+    const up: string[] = [];
+    for (let count = 0; count <= pods; count++) {
       if (marks.includes(count)) result.crowds.push(await look(runtime, count, count === 100));
-      if (count < pods) result.starts.push((await timed(() => bringUp(runtime))).ms);
+      if (count % 50 === 0) say(`  ${runtime.name}: ${count} of ${pods} pods`);
+      if (count === pods) break;
+      const { ms, result: started } = await timed(() => bringUp(runtime));
+      result.starts.push(ms);
+      up.push(started.pod);
     }
-    if (count % 50 === 0) say(`  ${count} of ${pods} pods`);
-  }
-  for (let round = 0; round < 5; round++) {
-    for (const runtime of runtimes) {
+    result.floor.amidAll = await floorTimes(floor);
+    for (let round = 0; round < 5; round++) {
       await runtime.stop();
-      results[runtime.name]?.restarts.push(await runtime.start());
+      result.restarts.push(await runtime.start());
       await sleep(1000);
     }
+    await side(4, async () => {
+      for (let pod = up.pop(); pod; pod = up.pop()) await takeDown(runtime, pod);
+    });
   }
   return results;
+}
+
+async function floorTimes(floor: Floor): Promise<number[]> {
+  const times: number[] = [];
+  for (let round = 0; round < 10; round++) {
+    await sleep(restMs);
+    times.push(await floor.up());
+    await floor.down();
+  }
+  return times;
 }
 
 async function look(runtime: Runtime, pods: number, withIdleCpu: boolean): Promise<Crowd> {

@@ -184,6 +184,8 @@ function crowdTable({ crowd }: Figures): string[] {
   ]);
   rows.push(row('up, the first thirty pods, ms', ({ starts }) => median(starts.slice(0, 30))));
   rows.push(row('up, the last thirty pods, ms', ({ starts }) => median(starts.slice(-30))));
+  rows.push(row('the floor before any of these pods, ms', ({ floor: { alone } }) => median(alone)));
+  rows.push(row('the floor beside all of these pods, ms', ({ floor: { amidAll } }) => median(amidAll)));
   rows.push(row('daemon start with all pods, ms', ({ restarts }) => median(restarts), 0));
   return table(['many pods', us, them, 'ratio'], rows);
 }

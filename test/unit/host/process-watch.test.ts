@@ -27,7 +27,7 @@ const identityOf = (pid: number | undefined): ProcessIdentity => {
 const sleeper = () => spawnChild({ file: 'sleep', args: ['1000'], env: {}, stdio: [] });
 
 it('tells how a child ended, and leaves no zombie', async () => {
-  const pid = sleeper();
+  const pid = await sleeper();
   const seen = new Promise<number | undefined>(resolve => {
     watch.watch(identityOf(pid), resolve);
   });
@@ -46,7 +46,7 @@ it('tells at once of a process that has ended before', async () => {
 });
 
 it('tells nothing of a process any more that is not watched any more', async () => {
-  const pid = sleeper();
+  const pid = await sleeper();
   let told = false;
   const stop = watch.watch(identityOf(pid), () => {
     told = true;

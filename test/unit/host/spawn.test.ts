@@ -15,7 +15,7 @@ async function written(command: string[], stdio: readonly (number | undefined)[]
   const fd = openSync(file, 'w');
   const [program = '', ...args] = command;
   const places = [undefined, fd, undefined, ...stdio.slice(3)];
-  const pid = spawnChild({ file: program, args, env: environment, stdio: places });
+  const pid = await spawnChild({ file: program, args, env: environment, stdio: places });
   closeSync(fd);
   expect(await endOf(pid)).toMatchObject({ exitCode: 0 });
   return readFileSync(file, 'utf8');
@@ -64,8 +64,10 @@ describe('a spawned child', () => {
   });
 
   it('waits for as many ends at a time as there are', async () => {
-    const pids = Array.from({ length: 30 }, (_, i) =>
-      spawnChild({ file: '/bin/sh', args: ['-c', `exit ${i}`], env: {}, stdio: [] }),
+    const pids = await Promise.all(
+      Array.from({ length: 30 }, (_, i) =>
+        spawnChild({ file: '/bin/sh', args: ['-c', `exit ${i}`], env: {}, stdio: [] }),
+      ),
     );
     const ends = await Promise.all(pids.map(endOf));
     expect(ends.map(({ exitCode }) => exitCode)).toEqual(pids.map((_, i) => i));
