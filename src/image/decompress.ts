@@ -57,13 +57,27 @@ async function* gunzipWhole(source: AsyncIterable<Buffer>, chunkSize: number): A
   for await (const chunk of source) chunks.push(chunk);
   const bytes = Buffer.concat(chunks);
   try {
-    yield zlib.gunzipSync(bytes, { chunkSize, maxOutputLength: largestWholeOutput });
+    yield zlib.gunzipSync(bytes, {
+      chunkSize: sizeWithin(bytes) ?? chunkSize,
+      maxOutputLength: largestWholeOutput,
+    });
     return;
   } catch (error) {
     if (codeOf(error) !== 'ERR_BUFFER_TOO_LARGE') throw damaged('gzip', error);
   }
   yield* through(Readable.from([bytes]), zlib.createGunzip({ chunkSize: largestChunk }), 'gzip');
 }
+
+/**
+ * The size of what gzip data holds, so that it is made in one piece: its trailer has it (RFC 1952, section 2.3.1, ISIZE).
+ * undefined when the trailer cannot be right; what it says is only a size to begin with.
+ */
+function sizeWithin(bytes: Buffer): number | undefined {
+  if (bytes.length < smallestGzip) return undefined;
+  const size = bytes.readUInt32LE(bytes.length - 4);
+  return size >= smallestChunk && size <= largestWholeOutput ? size : undefined;
+}
+const smallestGzip = 18; // header and trailer
 
 async function* through(
   source: AsyncIterable<Buffer>,

@@ -10,8 +10,11 @@ import type { ImageRecords } from './records.ts';
 const key = 'writing';
 
 export interface Durability {
-  /** Call before writing image data; call what it returns when done. */
-  begin(): Promise<() => void>;
+  /**
+   * Call before writing image data; call what it returns when done. `sinceMs` is the age that the records will be given:
+   * nothing of this writer is older.
+   */
+  begin(sinceMs: number): Promise<() => void>;
   /** When the machine went down with data in flight: since when it was. */
   doubtedSince(): number | undefined;
   /** The doubt is cleared. */
@@ -22,7 +25,7 @@ export interface Durability {
 
 export function createDurability(
   records: ImageRecords['unflushed'],
-  { directory, pool, log, now }: { directory: string; pool: WorkerPool; log: Logger; now: () => number },
+  { directory, pool, log }: { directory: string; pool: WorkerPool; log: Logger },
 ): Durability {
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   let writers = 0;
@@ -30,6 +33,8 @@ export function createDurability(
   let flushing: Promise<void> | undefined;
   /** The record is there, or is told to the store, which commits in the order in which it is told. */
   let recorded = records.get(key) ? Promise.resolve() : undefined;
+  /** What the record says. */
+  let since = records.get(key)?.sinceMs ?? 0;
 
   async function flush(): Promise<void> {
     while (writers === 0 && recorded) {
@@ -50,10 +55,13 @@ export function createDurability(
   }
 
   return {
-    async begin() {
+    async begin(sinceMs) {
       writers++;
       changes++;
-      recorded ??= records.put(key, { bootId, sinceMs: now() });
+      if (!recorded || sinceMs < since) {
+        since = sinceMs;
+        recorded = records.put(key, { bootId, sinceMs });
+      }
       try {
         await recorded;
       } catch (error) {

@@ -1,7 +1,7 @@
 // What no image and no container uses any more: which layers and blobs that is, and their removal. What operations
 // under way hold (leases.ts) is left alone.
 import { basename } from 'node:path';
-import { type ContentStore, isTemporary } from './content.ts';
+import { type BlobInfo, type ContentStore, isTemporary } from './content.ts';
 import type { LayerStore } from './layers.ts';
 import type { Leases } from './leases.ts';
 import type { WorkerPool } from './pool.ts';
@@ -26,9 +26,11 @@ export function createGarbage(parts: {
   layers: LayerStore;
   leases: Leases;
   pool: WorkerPool;
+  /** Resolves when the records are on the disk as they are now. */
+  flushed(): Promise<void>;
   now: () => number;
 }): Garbage {
-  const { records, content, layers, leases, pool, now } = parts;
+  const { records, content, layers, leases, pool, flushed, now } = parts;
 
   function usedLayers(): Set<string> {
     const used = new Set<string>();
@@ -46,9 +48,12 @@ export function createGarbage(parts: {
       const before = now() - olderThanMs;
       let blobs = 0;
       let bytes = 0;
-      for (const blob of await content.list()) {
-        if (used.has(blob.digest) || leases.has(blob.digest)) continue;
-        if (blob.modifiedMs > before && !orphaned.has(blob.digest)) continue;
+      const isUnused = ({ digest, modifiedMs }: BlobInfo) =>
+        !used.has(digest) && !leases.has(digest) && (modifiedMs <= before || orphaned.has(digest));
+      const unused = (await content.list()).filter(isUnused);
+      // After a power cut no record of an image may come back whose blobs have gone.
+      if (unused.length > 0) await flushed();
+      for (const blob of unused) {
         // Asked again, because an operation may have ended while another blob was removed.
         if (usedBlobs().has(blob.digest) || leases.has(blob.digest)) continue;
         await content.remove(blob.digest);

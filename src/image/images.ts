@@ -193,12 +193,14 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     pool,
     leases,
     concurrency: options.maxConcurrentDownloads ?? defaultConcurrency,
+    flushed: options.store.flushed,
     now,
   });
-  const durability = createDurability(records.unflushed, { directory: content.directory, pool, log, now });
+  const durability = createDurability(records.unflushed, { directory: content.directory, pool, log });
   const platform = options.platform ?? hostPlatform();
   const pinned = new Set((options.pinned ?? []).map(reference => formatReference(parseReference(reference))));
-  const garbage = createGarbage({ records, content, layers, leases, pool, now });
+  const { flushed } = options.store;
+  const garbage = createGarbage({ records, content, layers, leases, pool, flushed, now });
   const rootfs = createRootFilesystems({
     root,
     state,

@@ -66,6 +66,8 @@ export interface LayerStoreParts {
   leases: Leases;
   /** Layers fetched and unpacked at the same time. */
   concurrency: number;
+  /** Resolves when the records are on the disk as they are now. */
+  flushed(): Promise<void>;
   now: () => number;
 }
 
@@ -82,10 +84,13 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
   /** Of layers in flight, by chainID: the number of the directory, when its files are complete. */
   const completing = new Map<string, Promise<number>>();
   const blobsInFlight = new Map<string, Promise<unknown>>();
+  /** Layers by chainID whose record is about to go: the store shows it until its removal is committed. */
+  const leaving = new Set<string>();
   const slots = createSemaphore(parts.concurrency);
   let next = 1 + Math.max(0, ...(await numbersOnDisk()), ...records.entries().map(([, record]) => record.n));
 
   const path = (n: number): string => join(directory, String(n));
+  const get = (chainId: string) => (leaving.has(chainId) ? undefined : records.get(chainId));
 
   async function numbersOnDisk(): Promise<number[]> {
     return (await readdir(directory)).filter(name => /^[0-9]+$/.test(name)).map(Number);
@@ -106,7 +111,7 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
       const chainId = chain[index] ?? '';
       const report = (phase: LayerProgress['phase'], bytes: number) =>
         options.onProgress?.({ digest: layer.digest, phase, bytes, total: layer.size });
-      const existing = records.get(chainId);
+      const existing = get(chainId);
       if (existing) {
         report('exists', layer.size);
         directories.push(existing.n);
@@ -246,23 +251,28 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
   return {
     directory,
     ensure,
-    get: chainId => records.get(chainId),
+    get,
     path,
     empty,
     async collect(used) {
-      let removed = 0;
       const free = (chainId: string, inUse: ReadonlySet<string>) =>
-        !inUse.has(chainId) && !leases.has(chainId);
+        !inUse.has(chainId) && !leases.has(chainId) && !leaving.has(chainId);
       const inUse = used();
-      for (const [chainId, record] of records.entries().filter(([id]) => free(id, inUse))) {
-        // Asked again, because an operation may have ended while another layer was removed.
-        if (!free(chainId, used())) continue;
-        // The record goes first: a directory without a record is swept, a record without a directory lies.
-        await records.remove(chainId);
-        await pool.run('remove', { path: path(record.n) });
-        removed++;
+      const going: number[] = [];
+      try {
+        for (const [chainId, { n }] of records.entries().filter(([id]) => free(id, inUse))) {
+          // Asked again, because an operation may have ended while another layer was removed.
+          if (!free(chainId, used())) continue;
+          leaving.add(chainId);
+          await records.remove(chainId).finally(() => leaving.delete(chainId));
+          going.push(n);
+        }
+      } finally {
+        // The records go first, on the disk too: a directory without one is swept, a record without a directory lies.
+        if (going.length > 0) await parts.flushed();
+        for (const n of going) await pool.run('remove', { path: path(n) });
       }
-      return removed;
+      return going.length;
     },
     async sweep() {
       const known = new Set(records.entries().map(([, record]) => record.n));
@@ -274,7 +284,7 @@ export async function openLayerStore(parts: LayerStoreParts): Promise<LayerStore
       const total: DiskUsage = { bytes: 0, inodes: 0 };
       for (const [chainId, record] of records.entries()) {
         const usage = record.usage ?? (await pool.run('measure', { path: path(record.n) }));
-        if (record.usage === undefined && records.get(chainId)?.n === record.n) {
+        if (record.usage === undefined && get(chainId)?.n === record.n) {
           await records.put(chainId, { ...record, usage });
         }
         total.bytes += usage.bytes;

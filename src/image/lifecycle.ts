@@ -37,7 +37,7 @@ export interface ImageHost {
   content: ContentStore;
   layers: LayerStore;
   leases: Leases;
-  durability: { begin(): Promise<() => void> };
+  durability: { begin(sinceMs: number): Promise<() => void> };
   garbage: Garbage;
   verifiers: VerifierOptions | undefined;
   log: Logger;
@@ -55,7 +55,7 @@ export function imagePlans(host: ImageHost): ImagePlans {
   const { records, content, layers, garbage } = host;
 
   function beginWriting(work: ImageWork): void {
-    const begun = host.durability.begin();
+    const begun = host.durability.begin(work.createdAtMs);
     begun.catch(() => {}); // whoever waits for `writing` is told
     work.writing = begun;
     work.letGo = () => {
@@ -114,15 +114,15 @@ export function imagePlans(host: ImageHost): ImagePlans {
     async do(work) {
       const image = wantedOf(work);
       const kept = recordOf(image, work.createdAtMs, host);
-      // Names first: one without its image is swept, an image without its name would stay. The store commits in
-      // the order in which it was told, so that there is no need to wait in between.
+      // Names first: one without its image is swept, an image without its name would stay. The intent last: it says what
+      // to undo. The store commits in the order in which it was told, so that there is no need to wait in between.
       await Promise.all([
         ...image.names.map(({ name, target }) =>
           records.names.put(name, { image: kept.id, target, by: work.key }),
         ),
         records.images.put(kept.id, kept),
+        work.forget(),
       ]);
-      await work.forget();
       work.listed = kept;
     },
     // A pull puts back what its names stood for; a removal leaves them to nobody.

@@ -48,6 +48,12 @@ export async function recoverImages(parts: {
       report.doubtedBlobs.push(blob.digest);
       await content.remove(blob.digest);
     }
+    // An image that was there before may have come again under another manifest, with blobs that were in flight.
+    for (const [id, image] of records.images.entries()) {
+      if (image.blobs.every(digest => content.has(digest))) continue;
+      report.doubtedImages.push(id);
+      await records.images.remove(id);
+    }
     await durability.settled();
   }
   for (const [id, image] of records.images.entries()) {

@@ -1,6 +1,6 @@
 // Images out of archives, into shared layers, under containers, and away again.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { getPriority } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +17,7 @@ import {
 import { openTestImages, type TestImages } from '../support/image/open-images.ts';
 
 let test: TestImages;
+const isNumber = (name: string) => /^[0-9]+$/.test(name);
 beforeEach(async () => {
   test = await openTestImages();
 });
@@ -455,6 +456,49 @@ describe('the life of content', () => {
     expect(report.doubtedImages).toEqual([image.config.digest]);
     expect(report.doubtedBlobs).toEqual([image.layers[0]?.digest]);
     expect(images.list().map(({ repoTags }) => repoTags)).toEqual([['docker.io/library/before:1']]);
+  });
+
+  it('doubts an image whose blob is not there any more after the machine went down', async () => {
+    const image = await simple('again');
+    await test.images.import(await layoutOf(image));
+    await test.images.close();
+    const { openStore } = await import('../../src/store/store.ts');
+    const { openRecords } = await import('../../src/image/records.ts');
+    const store = openStore(join(test.root, 'store'), () => {});
+    // In flight is what came later; of the image itself that is a blob alone.
+    await openRecords(store).unflushed.put('writing', { bootId: 'another', sinceMs: Date.now() + 1000 });
+    await store.close();
+    rmSync(join(test.root, 'content/blobs/sha256', image.config.digest.slice(7)));
+    const report = await (await test.reopen()).recover();
+    expect(report.doubtedImages).toEqual([image.config.digest]);
+    expect(test.images.list()).toEqual([]);
+  });
+
+  it('says that an import is in flight since before its image', async () => {
+    const seen: unknown[] = [];
+    const { openRecords } = await import('../../src/image/records.ts');
+    const { unflushed, images: records } = openRecords(test.store);
+    const watching = setInterval(() => seen.push(...unflushed.entries().map(([, note]) => note.sinceMs)), 1);
+    const image = await simple('timed');
+    await test.images.import(await layoutOf(image));
+    clearInterval(watching);
+    const createdAtMs = records.get(image.config.digest)?.createdAtMs ?? 0;
+    expect(seen.length).toBeGreaterThan(0);
+    for (const sinceMs of seen) expect(sinceMs).toBeLessThanOrEqual(createdAtMs);
+  });
+
+  it('removes the files of an image when its record has gone from the disk, and not before', async () => {
+    const order: string[] = [];
+    const other = await openTestImages({}, undefined, {
+      async flushed() {
+        order.push(`flushed with ${readdirSync(join(other.root, 'layers')).filter(isNumber).length} layers`);
+      },
+    });
+    await other.images.import(await layoutOf(await simple('gone')));
+    await other.images.remove('test:1');
+    expect(order).toContain('flushed with 1 layers');
+    expect(readdirSync(join(other.root, 'layers')).filter(isNumber)).toEqual([]);
+    await other.remove();
   });
 
   it('names what is damaged: blobs, files of layers, missing blobs', async () => {

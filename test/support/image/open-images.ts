@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import { mountOverlayHere } from '../../../src/host/overlay.ts';
 import { type Images, type ImagesOptions, openImages } from '../../../src/image/images.ts';
 import { silentLogger } from '../../../src/log.ts';
-import { openStore } from '../../../src/store/store.ts';
+import { openStore, type Store } from '../../../src/store/store.ts';
 
 export interface TestImages {
   images: Images;
+  store: Store;
   directory: string;
   root: string;
   /** Closes it, keeps its files, and opens it again, as a restart of the daemon would. */
@@ -17,19 +18,21 @@ export interface TestImages {
   remove(): Promise<void>;
 }
 
-/** Opens the image part in a new directory, or in `directory`. */
+/** Opens the image part in a new directory, or in `directory`; `storeOver` takes the place of parts of its store. */
 export async function openTestImages(
   options: Partial<ImagesOptions> = {},
   directory?: string,
+  storeOver: Partial<Store> = {},
 ): Promise<TestImages> {
   const base = directory ?? (await mkdtemp(join(tmpdir(), 'cri-ts-images-')));
   const root = join(base, 'root');
   const state = join(base, 'state');
   mkdirSync(state, { recursive: true });
   const open = async () => {
-    const store = openStore(join(root, 'store'), record => {
+    const opened = openStore(join(root, 'store'), record => {
       throw new Error(`damaged record ${record.collection}/${record.key}: ${record.reason}`);
     });
+    const store = { ...opened, ...storeOver };
     // The test's own process may change its directory for a mount; the daemon has a thread for it.
     const host = {
       async mountOverlay(request: Parameters<typeof mountOverlayHere>[0]) {
@@ -60,6 +63,9 @@ export async function openTestImages(
   return {
     get images() {
       return current.images;
+    },
+    get store() {
+      return current.store;
     },
     directory: base,
     root,

@@ -46,11 +46,10 @@ describe('the note that data is in flight', () => {
       directory: '/',
       pool: { run: async () => null as never, prepare() {}, close: async () => {} },
       log: silentLogger(),
-      now: Date.now,
     });
   });
-  async function begin() {
-    const begun = durability.begin();
+  async function begin(sinceMs = 1000) {
+    const begun = durability.begin(sinceMs);
     records.commit();
     return begun;
   }
@@ -67,6 +66,19 @@ describe('the note that data is in flight', () => {
     expect(records.committed.size).toBe(0);
   });
 
+  it('says the age of the oldest writer, whichever was the first to write', async () => {
+    const since = () => [...records.committed.values()].map(({ sinceMs }) => sinceMs);
+    const ends = [await begin(2000)];
+    expect(since()).toEqual([2000]);
+    ends.push(await begin(1000), await begin(3000));
+    expect(since()).toEqual([1000]);
+    for (const end of ends) end();
+    await settled();
+    records.commit();
+    await begin(4000);
+    expect(since()).toEqual([4000]);
+  });
+
   it('is made again by a writer who comes while the last one is being removed', async () => {
     (await begin())();
     await settled();
@@ -80,7 +92,7 @@ describe('the note that data is in flight', () => {
   });
 
   it('that cannot be written fails the writer, and is not waited for by the next flush', async () => {
-    const failed = durability.begin();
+    const failed = durability.begin(1000);
     records.fail();
     await expect(failed).rejects.toThrow('the disk is full');
     (await begin())();
