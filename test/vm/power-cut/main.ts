@@ -1,6 +1,6 @@
 // One boot of the VM between two power cuts: looks at what the cut before it has left, cleans up as kubelet would, and
 // works until it asks for the next cut. hack/vm kills the VM when it reads the line `CUT` on standard output.
-//   tsx main.ts SEED [last]
+//   tsx main.ts SEED cut|reboot|last       what ends this boot; a reboot ends it in the middle of work, too
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
@@ -10,7 +10,7 @@ import { lookAfterCut } from './after.ts';
 import { serveImages } from './images.ts';
 import { startWork } from './work.ts';
 
-const [seed, last] = [Number(process.argv[2]), process.argv[3] === 'last'];
+const [seed, how] = [Number(process.argv[2]), process.argv[3]];
 const random = createRandom(seed * 7919);
 const faultFile = '/run/cri-ts-faults';
 const dropIn = '/etc/systemd/system/cri-ts.service.d/faults.conf';
@@ -38,10 +38,15 @@ if (!existsSync(dropIn)) {
 }
 const cri = connectCri('/run/cri-ts/cri-ts.sock');
 await lookAfterCut(cri);
-if (last) process.exit(0);
+if (how === 'last') process.exit(0);
 
 const { names } = await serveImages(seed);
 await startWork(cri, names);
+if (how === 'reboot') {
+  await sleep(random() * 10_000);
+  console.log('reboot');
+  process.exit(0);
+}
 if (seed % 2 === 0) {
   await sleep(random() * 30_000);
   console.log('power cut at some moment');
