@@ -2,7 +2,6 @@
 // devices in spec files, JSON or YAML, of the CDI directories. The last directory wins, as the specification says.
 import { readdir, readFile } from 'node:fs/promises';
 import { extname, join } from 'node:path';
-import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { CriError, codeOf, messageOf } from '../../errors.ts';
 
@@ -97,13 +96,19 @@ async function readSpecs(directories: readonly string[]): Promise<{ specs: CdiSp
     for (const file of await specFiles(directory)) {
       try {
         const text = await readFile(file, 'utf8');
-        specs.push(specSchema.parse(extname(file) === '.json' ? JSON.parse(text) : parseYaml(text)));
+        specs.push(specSchema.parse(extname(file) === '.json' ? JSON.parse(text) : await fromYaml(text)));
       } catch (error) {
         problems.push(`${file}: ${messageOf(error)}`);
       }
     }
   }
   return { specs, problems };
+}
+
+/** The parser is loaded by nodes that have such files. */
+async function fromYaml(text: string): Promise<unknown> {
+  const { parse } = await import('yaml');
+  return parse(text);
 }
 
 async function specFiles(directory: string): Promise<string[]> {
