@@ -27,6 +27,10 @@ export const sys = {
   unshare: libc.func('int unshare(int flags)'),
   setns: libc.func('int setns(int fd, int type)'),
   chdir: libc.func('int chdir(const char *path)'),
+  // what stat(2) does not tell: statx(2)
+  statx: libc.func(
+    'int statx(int dirfd, const uint8_t *path, int flags, unsigned int mask, _Out_ uint8_t *result)',
+  ),
   // processes: pidfd_open(2), pidfd_send_signal(2), waitid(2), prctl(2)
   pidfdOpen: libc.func('int pidfd_open(int pid, unsigned int flags)'),
   pidfdSendSignal: libc.func('int pidfd_send_signal(int pidfd, int signal, void *info, unsigned int flags)'),

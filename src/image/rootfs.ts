@@ -3,6 +3,7 @@
 //
 //     <root>/containers/<id>/{upper,work}    the writable layer
 //     <state>/containers/<id>/rootfs         where it is mounted
+//     <state>/containers/<id>-layers         where its layers are for the moment of mounting, with mapped owners
 // What is a few microseconds in the kernel is done at once: a turn of Node's thread pool takes many times longer.
 import { chmodSync, chownSync, existsSync, rmdirSync, type Stats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -10,6 +11,7 @@ import { dirname, join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
 import { makeDirectoriesSync } from '../host/directories.ts';
 import type { HostThread } from '../host/host-thread.ts';
+import { unmountIdmapped } from '../host/idmap.ts';
 import { mount as bindMount, unmount as unmountNow } from '../host/mount.ts';
 import { hostId, type IdRange } from '../host/userns.ts';
 import type { Collection } from '../store/store.ts';
@@ -88,6 +90,8 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
   const upperDirectory = (id: string) => join(writable(id), 'upper');
   const workDirectory = (id: string) => join(writable(id), 'work');
   const path = (id: string) => join(parts.state, 'containers', id, 'rootfs');
+  // Beside the directories of the container, and in none: a killed daemon leaves all layers of the node there.
+  const mappedLayers = (id: string) => join(parts.state, 'containers', `${id}-layers`);
 
   async function prepare(
     id: string,
@@ -163,7 +167,6 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     makeDirectoriesSync(target, 0o711);
     if (isMounted(target, layers.empty[0])) return target;
     const lowerDirs = record.layers.map(layers.path).reverse();
-    if (userns) makeDirectoriesSync(writable(id), 0o700);
     if (record.readonly && lowerDirs.length === 0) {
       bindMount({ source: layers.empty[0], target, flags: ['bind'] });
       bindMount({ source: 'none', target, flags: ['bind', 'remount', 'ro'] });
@@ -175,7 +178,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
       lowerDirs,
       target,
       ...(label === undefined ? {} : { options: [`context="${label}"`] }),
-      idmap: userns && { usernsPath: userns.path, scratch: join(writable(id), 'layers') },
+      idmap: userns && { usernsPath: userns.path, scratch: mappedLayers(id) },
       ...(record.readonly ? {} : { upper: { upperDir: upperDirectory(id), workDir: workDirectory(id) } }),
     });
     return target;
@@ -184,6 +187,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
   async function unmount(id: string): Promise<void> {
     while (unmountNow(path(id)));
     removeEmpty(path(id));
+    unmountIdmapped(mappedLayers(id));
   }
 
   return {
@@ -198,6 +202,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     unmount,
     async remove(id) {
       await unmount(id);
+      unmountIdmapped(join(writable(id), 'layers')); // where killed daemons of an earlier release left them
       if (!removeSmall(writable(id))) await pool.run('remove', { path: writable(id) });
       removeEmpty(join(parts.state, 'containers', id));
       if (!records.get(id)) return;
