@@ -2,6 +2,7 @@
 // nothing outside src/host imports this file. A call that fails throws a HostError made from errno.
 import { constants } from 'node:os';
 import koffi from 'koffi';
+import { codeOf } from '../errors.ts';
 
 const libc = koffi.load('libc.so.6');
 
@@ -118,4 +119,9 @@ export function check(result: number, call: string, what: string): number {
 /** The HostError of an errno number that came by another way than a call's result. */
 export function hostErrorOf(errno: number, call: string, what: string): HostError {
   return new HostError(call, errnoNames.get(errno) ?? `errno ${errno}`, what);
+}
+
+/** Whether descriptors or memory had run out, so that the same call may succeed later. */
+export function isShortage(thrown: unknown): boolean {
+  return ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOSPC'].includes(codeOf(thrown) ?? '');
 }
