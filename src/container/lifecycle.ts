@@ -105,7 +105,7 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
         await host.checkpoints.unpack(container, signal);
         await host.checkpoints.applyDifference(container, signal);
       }
-      await host.rootfs.mount(id, { userns, label: host.mountLabel(container) });
+      await host.rootfs.mount(id, { userns, label: host.mountLabel(container), signal });
     },
     async undo(container) {
       if (container.restore) await host.checkpoints.remove(container);
@@ -115,13 +115,13 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
 
   const imageVolumes: Step<Container> = {
     name: 'image volumes',
-    async do(container) {
+    async do(container, signal) {
       const mounts = container.config.mounts.filter(({ image }) => image && image.image !== '');
       for (const [i, { rootfsId, imageId }] of container.imageVolumes.entries()) {
         await forImageVolume(mounts[i]?.containerPath ?? '', async () => {
           await host.rootfs.prepare(rootfsId, imageId, { readonly: true });
           const [userns, label] = [host.owners(container), host.mountLabel(container)];
-          await host.rootfs.mount(rootfsId, { userns, label });
+          await host.rootfs.mount(rootfsId, { userns, label, signal });
         });
       }
     },

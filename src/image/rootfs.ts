@@ -69,6 +69,8 @@ export interface MountOptions {
   userns?: RootfsOwners | undefined;
   /** SELinux label that all files appear with. */
   label?: string | undefined;
+  /** When it aborts before the mount was begun, there will be none. */
+  signal?: AbortSignal | undefined;
 }
 
 export interface RootFilesystemParts {
@@ -79,7 +81,7 @@ export interface RootFilesystemParts {
   layers: LayerStore;
   leases: Leases;
   pool: WorkerPool;
-  host: Pick<HostThread, 'mountOverlay'>;
+  host: Pick<HostThread, 'mountOverlay' | 'settled'>;
   /** Called when layers may have lost their last user. */
   released(): Promise<void>;
 }
@@ -158,7 +160,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     await pool.run('settle', { layer: upperDirectory(id), lower, unsettled });
   }
 
-  async function mount(id: string, { userns, label }: MountOptions = {}): Promise<string> {
+  async function mount(id: string, { userns, label, signal }: MountOptions = {}): Promise<string> {
     const record = records.get(id);
     if (!record) throw new CriError('notFound', `container ${id} has no root filesystem prepared`);
     const target = path(id);
@@ -174,17 +176,19 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     }
     // An overlay needs one lower layer, and two when it has no upper one.
     if (lowerDirs.length < (record.readonly ? 2 : 1)) lowerDirs.push(layers.empty[0]);
-    await parts.host.mountOverlay({
+    const overlay = {
       lowerDirs,
       target,
       ...(label === undefined ? {} : { options: [`context="${label}"`] }),
       idmap: userns && { usernsPath: userns.path, scratch: mappedLayers(id) },
       ...(record.readonly ? {} : { upper: { upperDir: upperDirectory(id), workDir: workDirectory(id) } }),
-    });
+    };
+    await parts.host.mountOverlay(overlay, signal);
     return target;
   }
 
   async function unmount(id: string): Promise<void> {
+    await parts.host.settled(path(id));
     while (unmountNow(path(id)));
     removeEmpty(path(id));
     unmountIdmapped(mappedLayers(id));
