@@ -52,6 +52,7 @@ export async function makeSpec(
   container: Container,
   rootfs: string,
   parts: BundleParts,
+  signal: AbortSignal,
 ): Promise<RuntimeSpec> {
   const sandbox = parts.sandbox(container.sandboxId);
   if (!sandbox.pause) throw new CriError('wrongState', `sandbox ${sandbox.id} has no running pause process`);
@@ -92,7 +93,7 @@ export async function makeSpec(
   if (owners) {
     for (const { source, target } of built.idmapped) mountVolume(source, target, owners.path, container);
   }
-  for (const volume of built.volumes) await makeVolume(volume, rootfs, owners);
+  for (const volume of built.volumes) await makeVolume(volume, rootfs, owners, signal);
   for (const path of built.selinux?.relabel ?? []) relabelVolume(path, built.selinux?.mount ?? '', container);
   container.user = built.user;
   container.resources = reportedResources(built.spec.linux.resources, built.spec.process.oomScoreAdj);
@@ -182,16 +183,17 @@ async function makeVolume(
   { destination, hostPath }: AnonymousVolume,
   rootfs: string,
   owners: RootfsOwners | undefined,
+  signal: AbortSignal,
 ): Promise<void> {
   await makeDirectories(hostPath, 0o755);
   if (owners) await chown(hostPath, hostId(owners.uids, 0) ?? 0, hostId(owners.gids, 0) ?? 0);
   const inImage = await findInRoot(rootfs, destination);
   if (!inImage?.isDirectory) return;
   // Owners, modes, links, device nodes and extended attributes too, of the directory itself as well.
-  const { exitCode, outcome, stderr } = await run('cp', ['-a', `${inImage.path}/.`, hostPath]);
+  const { exitCode, outcome, stderr } = await run('cp', ['-a', `${inImage.path}/.`, hostPath], { signal });
   if (exitCode !== 0) {
     throw new CriError(
-      'internal',
+      signal.aborted ? 'cancelled' : 'internal',
       `the volume ${destination} could not be filled from the image: cp ${outcome}: ${stderr.trim()}`,
     );
   }

@@ -27,7 +27,7 @@ export interface ContainerHost {
   /** The log directory of the container's pod. */
   logDirectory(container: Container): string;
   /** Builds the OCI spec on the mounted root file system and makes the host paths and mounts it needs; sets `user`. */
-  buildSpec(container: Container, rootfs: string): Promise<RuntimeSpec>;
+  buildSpec(container: Container, rootfs: string, signal: AbortSignal): Promise<RuntimeSpec>;
   /** Takes away the mounts that buildSpec made. Idempotent. */
   removeMounts(container: Container): Promise<void>;
   /** To whom the container's files belong; undefined = to whom they belong in the image. */
@@ -132,8 +132,8 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
 
   const spec: Step<Container> = {
     name: 'runtime spec',
-    async do(container) {
-      const built = await host.buildSpec(container, host.rootfs.path(container.id));
+    async do(container, signal) {
+      const built = await host.buildSpec(container, host.rootfs.path(container.id), signal);
       writeFileSync(join(bundle(container), 'config.json'), JSON.stringify(built), { mode: 0o600 });
     },
     undo: container => host.removeMounts(container), // the file goes with the directory
