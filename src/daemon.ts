@@ -238,7 +238,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
       remove: container => removeCheckpoint(container, images),
     },
     logDirectory: ({ sandboxId }) => sandboxRegistry.find(sandboxId).config.logDirectory,
-    buildSpec: (container, rootfs) => makeSpec(container, rootfs, bundleParts),
+    buildSpec: (container, rootfs, signal) => makeSpec(container, rootfs, bundleParts, signal),
     removeMounts: ({ id }) => removeIdmappedMounts(state, id),
     mountLabel({ id, sandboxId, config: asked }) {
       if (!config.security.selinux || !facts.selinuxEnabled) return undefined;

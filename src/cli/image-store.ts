@@ -64,6 +64,7 @@ async function openDirectly(config: Config, release: () => void): Promise<ImageS
     log,
     host: {
       mountOverlay: () => Promise.reject(new Error('only the daemon mounts')),
+      settled: () => Promise.resolve(),
     },
     pinned: [...config.images.pinned.values()],
     maxConcurrentDownloads: config.images.maxConcurrentDownloads,

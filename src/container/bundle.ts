@@ -1,6 +1,6 @@
 // Makes a container's OCI spec ready to run: gathers what the spec builder needs, makes the host directories that it
 // asks for, and changes limits later. Stands between the lifecycle's steps and the pure builder in spec.ts.
-import { chown, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { chown, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { CdiConfig } from '../config/types.ts';
 import type { LinuxContainerResources } from '../cri-api/types.ts';
@@ -52,6 +52,7 @@ export async function makeSpec(
   container: Container,
   rootfs: string,
   parts: BundleParts,
+  signal: AbortSignal,
 ): Promise<RuntimeSpec> {
   const sandbox = parts.sandbox(container.sandboxId);
   if (!sandbox.pause) throw new CriError('wrongState', `sandbox ${sandbox.id} has no running pause process`);
@@ -92,7 +93,7 @@ export async function makeSpec(
   if (owners) {
     for (const { source, target } of built.idmapped) mountVolume(source, target, owners.path, container);
   }
-  for (const volume of built.volumes) await makeVolume(volume, rootfs, owners);
+  for (const volume of built.volumes) await makeVolume(volume, rootfs, owners, signal);
   for (const path of built.selinux?.relabel ?? []) relabelVolume(path, built.selinux?.mount ?? '', container);
   container.user = built.user;
   container.resources = reportedResources(built.spec.linux.resources, built.spec.process.oomScoreAdj);
@@ -182,16 +183,17 @@ async function makeVolume(
   { destination, hostPath }: AnonymousVolume,
   rootfs: string,
   owners: RootfsOwners | undefined,
+  signal: AbortSignal,
 ): Promise<void> {
   await makeDirectories(hostPath, 0o755);
   if (owners) await chown(hostPath, hostId(owners.uids, 0) ?? 0, hostId(owners.gids, 0) ?? 0);
   const inImage = await findInRoot(rootfs, destination);
   if (!inImage?.isDirectory) return;
   // Owners, modes, links, device nodes and extended attributes too, of the directory itself as well.
-  const { exitCode, outcome, stderr } = await run('cp', ['-a', `${inImage.path}/.`, hostPath]);
+  const { exitCode, outcome, stderr } = await run('cp', ['-a', `${inImage.path}/.`, hostPath], { signal });
   if (exitCode !== 0) {
     throw new CriError(
-      'internal',
+      signal.aborted ? 'cancelled' : 'internal',
       `the volume ${destination} could not be filled from the image: cp ${outcome}: ${stderr.trim()}`,
     );
   }
@@ -227,6 +229,18 @@ export async function readSpec(bundle: string): Promise<RuntimeSpec | undefined>
   return text === undefined ? undefined : (JSON.parse(text) as RuntimeSpec);
 }
 
+/** Puts the whole of another spec in place of what is there: who is killed, or finds no room, leaves it as it was. */
+async function replaceSpec(bundle: string, spec: RuntimeSpec): Promise<void> {
+  const file = join(bundle, 'config.json');
+  try {
+    await writeFile(`${file}.new`, JSON.stringify(spec), { mode: 0o600 });
+    await rename(`${file}.new`, file);
+  } catch (error) {
+    await rm(`${file}.new`, { force: true });
+    throw error;
+  }
+}
+
 /** Lays `change` over the container's limits: in its spec, in the kernel when it runs, and in its record. */
 export async function updateResources(
   container: Container,
@@ -253,11 +267,7 @@ export async function updateResources(
     warn: message => parts.log.warn({ container: container.id }, message),
   });
   if (container.phase === 'running') await runtime.update(container.id, updateDocument(resources));
-  await writeFile(
-    join(bundle, 'config.json'),
-    JSON.stringify({ ...spec, linux: { ...spec.linux, resources } }),
-    { mode: 0o600 },
-  );
+  await replaceSpec(bundle, { ...spec, linux: { ...spec.linux, resources } });
   container.resources = reportedResources(resources, spec.process.oomScoreAdj);
   await container.save();
 }

@@ -27,7 +27,7 @@ export interface ContainerHost {
   /** The log directory of the container's pod. */
   logDirectory(container: Container): string;
   /** Builds the OCI spec on the mounted root file system and makes the host paths and mounts it needs; sets `user`. */
-  buildSpec(container: Container, rootfs: string): Promise<RuntimeSpec>;
+  buildSpec(container: Container, rootfs: string, signal: AbortSignal): Promise<RuntimeSpec>;
   /** Takes away the mounts that buildSpec made. Idempotent. */
   removeMounts(container: Container): Promise<void>;
   /** To whom the container's files belong; undefined = to whom they belong in the image. */
@@ -105,7 +105,7 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
         await host.checkpoints.unpack(container, signal);
         await host.checkpoints.applyDifference(container, signal);
       }
-      await host.rootfs.mount(id, { userns, label: host.mountLabel(container) });
+      await host.rootfs.mount(id, { userns, label: host.mountLabel(container), signal });
     },
     async undo(container) {
       if (container.restore) await host.checkpoints.remove(container);
@@ -115,13 +115,13 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
 
   const imageVolumes: Step<Container> = {
     name: 'image volumes',
-    async do(container) {
+    async do(container, signal) {
       const mounts = container.config.mounts.filter(({ image }) => image && image.image !== '');
       for (const [i, { rootfsId, imageId }] of container.imageVolumes.entries()) {
         await forImageVolume(mounts[i]?.containerPath ?? '', async () => {
           await host.rootfs.prepare(rootfsId, imageId, { readonly: true });
           const [userns, label] = [host.owners(container), host.mountLabel(container)];
-          await host.rootfs.mount(rootfsId, { userns, label });
+          await host.rootfs.mount(rootfsId, { userns, label, signal });
         });
       }
     },
@@ -132,8 +132,8 @@ export function containerPlans(host: ContainerHost): ContainerPlans {
 
   const spec: Step<Container> = {
     name: 'runtime spec',
-    async do(container) {
-      const built = await host.buildSpec(container, host.rootfs.path(container.id));
+    async do(container, signal) {
+      const built = await host.buildSpec(container, host.rootfs.path(container.id), signal);
       writeFileSync(join(bundle(container), 'config.json'), JSON.stringify(built), { mode: 0o600 });
     },
     undo: container => host.removeMounts(container), // the file goes with the directory

@@ -107,7 +107,7 @@ export async function unpackCheckpoint(
   const directory = checkpointDirectory(container, images);
   if (restore?.kind === 'image') {
     await images.rootfs.prepare(checkpointRootfs(id), restore.imageId, { readonly: true });
-    await images.rootfs.mount(checkpointRootfs(id));
+    await images.rootfs.mount(checkpointRootfs(id), { signal });
   } else if (restore) {
     await rm(directory, { recursive: true, force: true });
     await images.unpackArchive(restore.path, directory, signal);

@@ -37,18 +37,29 @@ const recursive = 0x8000; // AT_RECURSIVE
 const cloneTree = 0x1; // OPEN_TREE_CLONE
 const closeOnExec = 0o2000000; // OPEN_TREE_CLOEXEC
 const fromEmptyPath = 0x4; // MOVE_MOUNT_F_EMPTY_PATH
-const idmapAttribute = 0x100000n; // MOUNT_ATTR_IDMAP
+const [readonlyAttribute, idmapAttribute] = [0x1n, 0x100000n]; // MOUNT_ATTR_RDONLY, MOUNT_ATTR_IDMAP
 const attributesSize = 32; // struct mount_attr
 
+export interface IdmapOptions {
+  /** What is mounted below the source is taken along, with its owners as they are. */
+  withSubmounts: boolean;
+  /** Nothing can be written, or removed, by way of it. */
+  readonly?: boolean;
+}
+
 /** A copy of the mount at `source`, mapped by the user namespace at `usernsPath`; mounted nowhere. Close it. */
-function openIdmapped(source: string, usernsPath: string, withSubmounts: boolean): number {
+function openIdmapped(
+  source: string,
+  usernsPath: string,
+  { withSubmounts, readonly = false }: IdmapOptions,
+): number {
   const what = `mapping the owners of ${source} by ${usernsPath}`;
   const flags = cloneTree | closeOnExec | (withSubmounts ? recursive : 0);
   const tree = check(Number(calls.openTree(openTree, atFdcwd, source, flags)), 'open_tree', what);
   const userns = openSync(usernsPath, 'r');
   try {
     const attributes = Buffer.alloc(attributesSize);
-    attributes.writeBigUInt64LE(idmapAttribute, 0);
+    attributes.writeBigUInt64LE(idmapAttribute | (readonly ? readonlyAttribute : 0n), 0);
     attributes.writeBigUInt64LE(BigInt(userns), 24);
     const result = calls.mountSetattr(mountSetattr, tree, '', emptyPath, attributes, attributesSize);
     check(Number(result), 'mount_setattr', what);
@@ -62,16 +73,16 @@ function openIdmapped(source: string, usernsPath: string, withSubmounts: boolean
 }
 
 /**
- * Mounts `source`, a file or a directory, on `target`, which is made, with its owners mapped. What is mounted below
- * `source` is taken along when asked for, with its owners as they are. @throws HostError: EINVAL for a file system that cannot do it
+ * Mounts `source`, a file or a directory, on `target`, which is made, with its owners mapped.
+ * @throws HostError: EINVAL for a file system that cannot do it
  */
 export function mountIdmapped(
   source: string,
   target: string,
   usernsPath: string,
-  { withSubmounts }: { withSubmounts: boolean },
+  options: IdmapOptions,
 ): void {
-  const tree = openIdmapped(source, usernsPath, withSubmounts);
+  const tree = openIdmapped(source, usernsPath, options);
   try {
     // For root alone: what protects the source is above it, and not above its copy.
     if (statSync(source).isDirectory()) makeDirectoriesSync(target, 0o700);
@@ -101,5 +112,5 @@ export function unmountIdmapped(target: string): void {
 
 /** Tries it on the file system of `directory`. @throws HostError */
 export function tryIdmap(directory: string, usernsPath: string): void {
-  sys.close(openIdmapped(directory, usernsPath, false));
+  sys.close(openIdmapped(directory, usernsPath, { withSubmounts: false }));
 }

@@ -2,6 +2,7 @@
 // nothing outside src/host imports this file. A call that fails throws a HostError made from errno.
 import { constants } from 'node:os';
 import koffi from 'koffi';
+import { codeOf } from '../errors.ts';
 
 const libc = koffi.load('libc.so.6');
 
@@ -27,6 +28,10 @@ export const sys = {
   unshare: libc.func('int unshare(int flags)'),
   setns: libc.func('int setns(int fd, int type)'),
   chdir: libc.func('int chdir(const char *path)'),
+  // what stat(2) does not tell: statx(2)
+  statx: libc.func(
+    'int statx(int dirfd, const uint8_t *path, int flags, unsigned int mask, _Out_ uint8_t *result)',
+  ),
   // processes: pidfd_open(2), pidfd_send_signal(2), waitid(2), prctl(2)
   pidfdOpen: libc.func('int pidfd_open(int pid, unsigned int flags)'),
   pidfdSendSignal: libc.func('int pidfd_send_signal(int pidfd, int signal, void *info, unsigned int flags)'),
@@ -114,4 +119,9 @@ export function check(result: number, call: string, what: string): number {
 /** The HostError of an errno number that came by another way than a call's result. */
 export function hostErrorOf(errno: number, call: string, what: string): HostError {
   return new HostError(call, errnoNames.get(errno) ?? `errno ${errno}`, what);
+}
+
+/** Whether descriptors or memory had run out, so that the same call may succeed later. */
+export function isShortage(thrown: unknown): boolean {
+  return ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOSPC'].includes(codeOf(thrown) ?? '');
 }

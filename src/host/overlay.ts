@@ -12,7 +12,8 @@ export interface OverlayRequest {
   target: string;
   /**
    * The owners of the layers are mapped by the user namespace at `usernsPath`; the writable layer's are taken as they
-   * are. `scratch` is a directory to be made for the moment.
+   * are. `scratch` is a directory to be made for the moment, where the layers are mounted, and stay when the process is
+   * killed: unmountIdmapped takes them away. It must not be in a directory that is removed with all that is in it.
    */
   idmap?: { usernsPath: string; scratch: string } | undefined;
   /** Further options, such as `userxattr` or `volatile`. */
@@ -69,7 +70,7 @@ export function mountOverlayHere(request: OverlayRequest): void {
     return;
   }
   // Overlayfs copies the mount that it finds the layers on, with its mapping: it need not stay.
-  mountIdmapped(cwd, idmap.scratch, idmap.usernsPath, { withSubmounts: false });
+  mountIdmapped(cwd, idmap.scratch, idmap.usernsPath, { withSubmounts: false, readonly: true });
   try {
     check(sys.chdir(idmap.scratch), 'chdir', `entering ${idmap.scratch}`);
     make();

@@ -2,7 +2,8 @@
 // a pidfd becomes readable when its process ends (src/host/readiness.ts waits for all of them).
 // A process is named by pid and start time, because the kernel gives pids out again.
 import { readFileSync } from 'node:fs';
-import { check, HostError, sys } from './libc.ts';
+import { codeOf } from '../errors.ts';
+import { check, HostError, isShortage, sys } from './libc.ts';
 import type { Readiness } from './readiness.ts';
 import { takeEnd } from './wait.ts';
 
@@ -15,6 +16,7 @@ export interface ProcessIdentity {
 /**
  * Reads who `pid` is now; undefined when no such process lives. A zombie does not live, nor does one that is ending: the
  * first process of a pid namespace may be so for long, until all others of the namespace were reaped.
+ * @throws HostError when it cannot be found out, for want of descriptors say
  */
 export function identify(pid: number): ProcessIdentity | undefined {
   const stat = readStat(pid);
@@ -28,7 +30,7 @@ export function identifyEnded(pid: number): ProcessIdentity | undefined {
   return stat && { pid, startTime: stat.startTime };
 }
 
-/** True while that very process lives. */
+/** True while that very process lives. @throws HostError when it cannot be found out */
 export function isAlive(process: ProcessIdentity): boolean {
   return identify(process.pid)?.startTime === process.startTime;
 }
@@ -39,8 +41,10 @@ function readStat(pid: number): { state: string; isEnding: boolean; startTime: s
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  } catch {
-    return undefined;
+  } catch (error) {
+    const code = codeOf(error) ?? 'EIO';
+    if (code === 'ENOENT' || code === 'ESRCH') return undefined;
+    throw new HostError('open', code, `looking whether process ${pid} lives`);
   }
   // The command name (field 2) is in brackets and may hold anything, so count from its end.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
@@ -56,7 +60,8 @@ export interface ProcessWatch {
   /**
    * Calls `onExit` once when the process ends, at once when it has already ended. Of a child (a monitor, or an orphan that
    * became one, see becomeSubreaper) the exit status is taken. Not for what node:child_process started, which takes it
-   * itself. Returns a function that stops the watch.
+   * itself. One that cannot be watched now, for want of descriptors, is told of when there are some. Returns a function
+   * that stops the watch.
    */
   watch(process: ProcessIdentity, onExit: (status: ExitStatus) => void): () => void;
   /** True while somebody waits for the end of `pid`. */
@@ -64,26 +69,34 @@ export interface ProcessWatch {
   close(): void;
 }
 
+/** How long to wait for descriptors until they are tried again, in milliseconds. */
+const watchAgainMs = 1000;
+
 /** Starts the watch; a pidfd becomes readable when its process ends. */
 export function startProcessWatch(readiness: Readiness): ProcessWatch {
   /** Pids by the function that stops their watch. */
   const watched = new Map<() => void, number>();
   function watch(process: ProcessIdentity, onExit: (status: ExitStatus) => void): () => void {
-    const pidfd = openPidfd(process);
-    if (pidfd === undefined) {
-      queueMicrotask(() => onExit(undefined));
-      return () => {};
-    }
-    const unwish = readiness.once(pidfd, 'readable', () => {
-      const status = takeEnd('pidfd', pidfd)?.status;
+    let end = (): void => {};
+    const stop = (): void => {
+      if (watched.delete(stop)) end();
+    };
+    const tell = (status: ExitStatus): void => {
+      if (!watched.has(stop)) return;
       stop();
       onExit(status);
-    });
-    const stop = (): void => {
-      if (!watched.delete(stop)) return;
-      unwish();
-      sys.close(pidfd);
     };
+    const begin = (): void => {
+      try {
+        end = awaitEnd(process, readiness, tell);
+      } catch (error) {
+        // Whoever is told of an end takes away what is left of the process: it must not be told of one that lives.
+        if (!isShortage(error)) throw error;
+        const timer = setTimeout(begin, watchAgainMs);
+        end = () => clearTimeout(timer);
+      }
+    };
+    begin();
     watched.set(stop, process.pid);
     return stop;
   }
@@ -96,13 +109,48 @@ export function startProcessWatch(readiness: Readiness): ProcessWatch {
   };
 }
 
-/** A pidfd for exactly that process; undefined when it has ended. */
+/** Calls `tell` once, when the process ends; the returned function gives up. @throws HostError when it cannot be watched */
+function awaitEnd(
+  process: ProcessIdentity,
+  readiness: Readiness,
+  tell: (status: ExitStatus) => void,
+): () => void {
+  const pidfd = openPidfd(process);
+  if (pidfd === undefined) {
+    queueMicrotask(() => tell(undefined));
+    return () => {};
+  }
+  try {
+    const unwish = readiness.once(pidfd, 'readable', () => tell(takeEnd('pidfd', pidfd)?.status));
+    return () => {
+      unwish();
+      sys.close(pidfd);
+    };
+  } catch (error) {
+    sys.close(pidfd);
+    throw error;
+  }
+}
+
+/** What pidfd_open(2) says of a number that is no process's: EINVAL of one that is a thread's now, or is just ending. */
+const noProcess: readonly string[] = ['ESRCH', 'ENOENT', 'EINVAL'];
+
+/** A pidfd for exactly that process; undefined when it has ended. @throws HostError when it cannot be had */
 function openPidfd(process: ProcessIdentity): number | undefined {
-  const pidfd = sys.pidfdOpen(process.pid, 0);
-  if (pidfd < 0) return undefined;
-  if (readStat(process.pid)?.startTime === process.startTime) return pidfd;
-  sys.close(pidfd);
-  return undefined;
+  let pidfd: number;
+  try {
+    pidfd = check(sys.pidfdOpen(process.pid, 0), 'pidfd_open', `opening process ${process.pid}`);
+  } catch (error) {
+    if (error instanceof HostError && noProcess.includes(error.code)) return undefined;
+    throw error;
+  }
+  let isIt = false;
+  try {
+    isIt = readStat(process.pid)?.startTime === process.startTime;
+  } finally {
+    if (!isIt) sys.close(pidfd);
+  }
+  return isIt ? pidfd : undefined;
 }
 
 /** Sends a signal to exactly that process. Returns false when it has ended. @throws HostError */

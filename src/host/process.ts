@@ -132,8 +132,8 @@ async function start(file: string, args: readonly string[], options: RunOptions)
   }
 }
 
-/** Every child leads a group of its own. */
-function killGroup(pid: number): void {
+/** Kills what a child of ours has started with it: every child leads a group of its own. */
+export function killGroup(pid: number): void {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {

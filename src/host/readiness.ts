@@ -10,6 +10,7 @@ export interface Readiness {
   /**
    * Calls back once when `fd` can be read (or written), has ended or has failed: the next read (or write) tells.
    * Returns a function that takes the wish back; take back all wishes of a descriptor before closing it.
+   * @throws HostError when the kernel cannot wait for one more
    */
   once(fd: number, direction: Direction, callback: () => void): () => void;
   close(): void;
@@ -113,7 +114,13 @@ export function startReadiness(): Readiness {
         throw new Error(`descriptor ${fd} is already waited for (${direction})`);
       entry.wishes.set(direction, callback);
       entries.set(fd, entry);
-      arm(found ? modify : add, fd, entry);
+      try {
+        arm(found ? modify : add, fd, entry);
+      } catch (error) {
+        entry.wishes.delete(direction);
+        if (entry.wishes.size === 0) entries.delete(fd);
+        throw error;
+      }
       return () => {
         if (entries.get(fd) !== entry || entry.wishes.get(direction) !== callback) return;
         entry.wishes.delete(direction);

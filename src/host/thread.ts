@@ -3,17 +3,8 @@
 import { parentPort } from 'node:worker_threads';
 import { check, HostError, sys } from './libc.ts';
 import { bringLoopbackUp, createNetnsHere, insideNetnsHere } from './netns.ts';
-import { mountOverlayHere, type OverlayRequest } from './overlay.ts';
-
-export type HostRequest =
-  | { op: 'createNetns'; path: string; loopbackUp: boolean }
-  | { op: 'loopbackUp'; path: string }
-  | { op: 'mountOverlay'; overlay: OverlayRequest }
-  | { op: 'socketInNetns'; path: string; domain: number; type: number };
-
-export type HostReply =
-  | { id: number; ok: true; value: number }
-  | { id: number; ok: false; message: string; call: string; code: string };
+import { mountOverlayHere } from './overlay.ts';
+import { type HostMessage, type HostReply, type HostRequest, progress } from './thread-messages.ts';
 
 const cloneFs = 0x200;
 
@@ -39,12 +30,14 @@ function perform(request: HostRequest): number {
 if (parentPort) {
   const port = parentPort;
   check(sys.unshare(cloneFs), 'unshare', 'giving the host thread a working directory of its own');
-  port.on('message', ({ id, request }: { id: number; request: HostRequest }) => {
-    port.postMessage(answer(id, request));
+  port.on('message', (message: HostMessage) => {
+    port.postMessage(answer(message));
   });
 }
 
-function answer(id: number, request: HostRequest): HostReply {
+function answer({ id, request, state }: HostMessage): HostReply {
+  const { waits, begun } = progress;
+  if (Atomics.compareExchange(state, 0, waits, begun) !== waits) return { id, ok: true, value: 0 };
   try {
     return { id, ok: true, value: perform(request) };
   } catch (error) {

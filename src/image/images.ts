@@ -46,7 +46,7 @@ export interface ImagesOptions {
   log: Logger;
   /** Runs the steps of pulls, imports and removals. Default: one without observers. */
   engine?: Engine;
-  host: Pick<HostThread, 'mountOverlay'>;
+  host: Pick<HostThread, 'mountOverlay' | 'settled'>;
   /** References of images that kubelet must not garbage-collect, such as the sandbox image. */
   pinned?: readonly string[];
   /** Layers fetched and unpacked at the same time, over all images. */

@@ -3,13 +3,17 @@
 import { lstatSync, opendirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { codeOf } from '../errors.ts';
+import { refuseMount } from '../host/remove-tree.ts';
 
 /** What is removed at once; more would keep other requests waiting. */
 const smallTree = { entries: 100, bytes: 4 * 1024 * 1024 };
 /** What a name that is not UTF-8 has in place of its bytes. */
 const replaced = '\ufffd';
 
-/** Removes the tree if it is small; one that is gone is fine. False when it is not small: part of it may be left. */
+/**
+ * Removes the tree if it is small; one that is gone is fine. False when it is not small: part of it may be left.
+ * @throws HostError EXDEV for a mount in it, which stays
+ */
 export function removeSmall(directory: string, limit = smallTree): boolean {
   let { entries, bytes } = limit;
 
@@ -31,6 +35,7 @@ export function removeSmall(directory: string, limit = smallTree): boolean {
   }
 
   function remove(path: string): boolean {
+    refuseMount(path);
     const content = contentOf(path);
     if (!content) return false;
     for (const { name, isDirectory } of content) {

@@ -3,6 +3,7 @@
 //
 //     <root>/containers/<id>/{upper,work}    the writable layer
 //     <state>/containers/<id>/rootfs         where it is mounted
+//     <state>/containers/<id>-layers         where its layers are for the moment of mounting, with mapped owners
 // What is a few microseconds in the kernel is done at once: a turn of Node's thread pool takes many times longer.
 import { chmodSync, chownSync, existsSync, rmdirSync, type Stats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -10,6 +11,7 @@ import { dirname, join } from 'node:path';
 import { CriError, codeOf } from '../errors.ts';
 import { makeDirectoriesSync } from '../host/directories.ts';
 import type { HostThread } from '../host/host-thread.ts';
+import { unmountIdmapped } from '../host/idmap.ts';
 import { mount as bindMount, unmount as unmountNow } from '../host/mount.ts';
 import { hostId, type IdRange } from '../host/userns.ts';
 import type { Collection } from '../store/store.ts';
@@ -67,6 +69,8 @@ export interface MountOptions {
   userns?: RootfsOwners | undefined;
   /** SELinux label that all files appear with. */
   label?: string | undefined;
+  /** When it aborts before the mount was begun, there will be none. */
+  signal?: AbortSignal | undefined;
 }
 
 export interface RootFilesystemParts {
@@ -77,7 +81,7 @@ export interface RootFilesystemParts {
   layers: LayerStore;
   leases: Leases;
   pool: WorkerPool;
-  host: Pick<HostThread, 'mountOverlay'>;
+  host: Pick<HostThread, 'mountOverlay' | 'settled'>;
   /** Called when layers may have lost their last user. */
   released(): Promise<void>;
 }
@@ -88,6 +92,8 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
   const upperDirectory = (id: string) => join(writable(id), 'upper');
   const workDirectory = (id: string) => join(writable(id), 'work');
   const path = (id: string) => join(parts.state, 'containers', id, 'rootfs');
+  // Beside the directories of the container, and in none: a killed daemon leaves all layers of the node there.
+  const mappedLayers = (id: string) => join(parts.state, 'containers', `${id}-layers`);
 
   async function prepare(
     id: string,
@@ -154,7 +160,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     await pool.run('settle', { layer: upperDirectory(id), lower, unsettled });
   }
 
-  async function mount(id: string, { userns, label }: MountOptions = {}): Promise<string> {
+  async function mount(id: string, { userns, label, signal }: MountOptions = {}): Promise<string> {
     const record = records.get(id);
     if (!record) throw new CriError('notFound', `container ${id} has no root filesystem prepared`);
     const target = path(id);
@@ -163,7 +169,6 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     makeDirectoriesSync(target, 0o711);
     if (isMounted(target, layers.empty[0])) return target;
     const lowerDirs = record.layers.map(layers.path).reverse();
-    if (userns) makeDirectoriesSync(writable(id), 0o700);
     if (record.readonly && lowerDirs.length === 0) {
       bindMount({ source: layers.empty[0], target, flags: ['bind'] });
       bindMount({ source: 'none', target, flags: ['bind', 'remount', 'ro'] });
@@ -171,19 +176,22 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     }
     // An overlay needs one lower layer, and two when it has no upper one.
     if (lowerDirs.length < (record.readonly ? 2 : 1)) lowerDirs.push(layers.empty[0]);
-    await parts.host.mountOverlay({
+    const overlay = {
       lowerDirs,
       target,
       ...(label === undefined ? {} : { options: [`context="${label}"`] }),
-      idmap: userns && { usernsPath: userns.path, scratch: join(writable(id), 'layers') },
+      idmap: userns && { usernsPath: userns.path, scratch: mappedLayers(id) },
       ...(record.readonly ? {} : { upper: { upperDir: upperDirectory(id), workDir: workDirectory(id) } }),
-    });
+    };
+    await parts.host.mountOverlay(overlay, signal);
     return target;
   }
 
   async function unmount(id: string): Promise<void> {
+    await parts.host.settled(path(id));
     while (unmountNow(path(id)));
     removeEmpty(path(id));
+    unmountIdmapped(mappedLayers(id));
   }
 
   return {
@@ -198,6 +206,7 @@ export function createRootFilesystems(parts: RootFilesystemParts): RootFilesyste
     unmount,
     async remove(id) {
       await unmount(id);
+      unmountIdmapped(join(writable(id), 'layers')); // where killed daemons of an earlier release left them
       if (!removeSmall(writable(id))) await pool.run('remove', { path: writable(id) });
       removeEmpty(join(parts.state, 'containers', id));
       if (!records.get(id)) return;

@@ -10,13 +10,13 @@ import {
   createWriteStream,
   openSync,
   readdirSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { setPriority } from 'node:os';
 import { pipeline } from 'node:stream/promises';
 import { CriError, codeOf, messageOf } from '../errors.ts';
 import { syncFileSystem } from '../host/files-ffi.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import { decompress } from './decompress.ts';
 import type { FromWorker, JobKind, Jobs, ToWorker } from './jobs.ts';
 import { type JobContext, runLayerJob } from './layer-job.ts';
@@ -43,7 +43,7 @@ const handlers: Handlers = {
     return measureTree(path);
   },
   async remove({ path }) {
-    rmSync(path, { recursive: true, force: true });
+    removeTree(path);
     return null;
   },
   async hash({ path }, { signal }) {

@@ -19,6 +19,7 @@ import { CriError, codeOf, messageOf } from '../errors.ts';
 import { defaultPath } from '../host/executables.ts';
 import { helperEnvironment } from '../host/helpers.ts';
 import { closeChildEnds, type PipeOut, pipeOutOfChild } from '../host/pipe.ts';
+import { killGroup } from '../host/process.ts';
 import { killTree } from '../host/process-tree.ts';
 import { identify, type ProcessIdentity } from '../host/process-watch.ts';
 import { spawnChild } from '../host/spawn.ts';
@@ -182,8 +183,12 @@ function pathFor({ restore }: MonitoredContainer): string {
 
 /** Kills a conmon with the runtime that it has started, and waits for its end: what is undone next must find no one at it. */
 async function killed(pid: number): Promise<void> {
-  const process = identify(pid);
-  if (process) killTree(process);
+  try {
+    const process = identify(pid);
+    if (process) killTree(process);
+  } catch {
+    killGroup(pid); // nobody can be looked up, for want of descriptors say; it is our child, so the number is its own
+  }
   await endOf(pid);
 }
 

@@ -55,7 +55,7 @@ export interface PauseRootfs {
   ensure(signal: AbortSignal): Promise<void>;
   /** Where it is, once it is mounted. */
   path(sandboxId: string): string;
-  mount(sandboxId: string, owners: RootfsOwners | undefined): Promise<void>;
+  mount(sandboxId: string, owners: RootfsOwners | undefined, signal: AbortSignal): Promise<void>;
   unmount(sandboxId: string): Promise<void>;
 }
 
@@ -131,13 +131,18 @@ export function sandboxPlans(host: SandboxHost): SandboxPlans {
       if (netnsPath === null) return;
       const loopbackUp = host.bringsLoopbackUp(host.networks(handler));
       const mappings = userNamespaceOf(config);
-      if (usernsPath === null || !mappings) return host.thread.createNetns(netnsPath, { loopbackUp });
+      if (usernsPath === null || !mappings) {
+        return host.thread.createNetns(netnsPath, { loopbackUp, signal });
+      }
       // The pod's root may configure the network only when its user namespace owns it.
       await createUserNamespace({ ...mappings, path: usernsPath, netnsPath }, signal);
-      if (loopbackUp) await host.thread.bringLoopbackUp(netnsPath);
+      if (loopbackUp) await host.thread.bringLoopbackUp(netnsPath, signal);
     },
-    undo({ netnsPath, usernsPath }) {
-      if (netnsPath !== null) deleteNetns(netnsPath);
+    async undo({ netnsPath, usernsPath }) {
+      if (netnsPath !== null) {
+        await host.thread.settled(netnsPath);
+        deleteNetns(netnsPath);
+      }
       if (usernsPath !== null) deleteNetns(usernsPath);
     },
   };
@@ -166,7 +171,7 @@ export function sandboxPlans(host: SandboxHost): SandboxPlans {
 
   const pauseRootfs: Step<Sandbox> = {
     name: 'pause root file system',
-    do: sandbox => host.pauseRootfs.mount(sandbox.id, ownersIn(sandbox)),
+    do: (sandbox, signal) => host.pauseRootfs.mount(sandbox.id, ownersIn(sandbox), signal),
     undo: sandbox => host.pauseRootfs.unmount(sandbox.id),
   };
 

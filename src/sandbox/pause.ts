@@ -71,9 +71,9 @@ export function imagePause(images: Images, reference: string): Pause {
         if (!images.status(reference)) await pullForPods(images, reference, signal);
       },
       path: sandboxId => images.rootfs.path(rootfsId(sandboxId)),
-      async mount(sandboxId, userns) {
+      async mount(sandboxId, userns, signal) {
         await images.rootfs.prepare(rootfsId(sandboxId), resolve().id, { readonly: false, userns });
-        await images.rootfs.mount(rootfsId(sandboxId), { userns });
+        await images.rootfs.mount(rootfsId(sandboxId), { userns, signal });
       },
       unmount: sandboxId => images.rootfs.remove(rootfsId(sandboxId)),
     },

@@ -9,7 +9,7 @@ import type { Loose } from '../../src/cri-api/contract.ts';
 import type { ContainerConfig, Mount } from '../../src/cri-api/types.ts';
 import { addImage, keptOfContainers, secured } from '../support/containers.ts';
 import { failureOf } from '../support/cri-client.ts';
-import { startNode, type TestNode } from '../support/node.ts';
+import { startNode, type TestNode, until } from '../support/node.ts';
 
 let node: TestNode;
 let pod: string;
@@ -305,6 +305,31 @@ describe('volumes of the image', () => {
     await node.cri.RemoveContainer({ containerId: status.id });
     expect(keptOfContainers(node)).toEqual(kept);
   });
+});
+
+it('filling a volume ends when the caller goes away, and nothing is left of the container', async () => {
+  await removeContainers();
+  const kept = keptOfContainers(node);
+  // Copying that takes too long, as of a large image on a slow disk.
+  const [program, slow, mark] = [run('which', 'cp').trim(), join(host, 'slow-cp'), '98765.4321'];
+  writeFileSync(slow, `#!/bin/sh\nexec sleep ${mark}\n`, { mode: 0o755 });
+  const copying = () => run('sh', '-c', `pgrep -f "^sleep ${mark}" || true`).trim();
+  run('mount', '--bind', slow, program);
+  try {
+    const caller = new AbortController();
+    const config = { metadata: { name: 'slow', attempt: 0 }, image: { image: 'test/volumes:latest' } };
+    const failure = failureOf(
+      node.cri.CreateContainer({ podSandboxId: pod, config }, { signal: caller.signal }),
+    );
+    await until('the volume is being filled', () => copying() || undefined);
+    caller.abort();
+    expect((await failure).code).toBe(grpc.CANCELLED);
+    await until('nothing is left', () => keptOfContainers(node).length === kept.length || undefined);
+    expect(copying()).toBe('');
+  } finally {
+    run('umount', '-l', program);
+  }
+  expect(keptOfContainers(node)).toEqual(kept);
 });
 
 describe('an image as a volume', () => {

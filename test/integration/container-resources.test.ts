@@ -1,6 +1,15 @@
 // Limits of a container, as the kernel has them (cgroup v1 files, /proc), when it is made and when they change.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { status as grpc } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -139,6 +148,21 @@ describe('limits that cannot be had', () => {
 });
 
 describe('UpdateContainerResources', () => {
+  it('puts a whole spec in place of the old one, which a kill would leave as it was', async () => {
+    const id = await runWith({ cpuShares: 512 });
+    const bundle = join(node.state, 'containers', id);
+    const [file, old] = [join(bundle, 'config.json'), join(node.directory, 'old.json')];
+    linkSync(file, old);
+    const before = readFileSync(old, 'utf8');
+    await update(id, { cpuShares: 256 });
+    expect(readFileSync(old, 'utf8')).toBe(before);
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({
+      linux: { resources: { cpu: { shares: 256 } } },
+    });
+    expect(readdirSync(bundle).filter(name => name.startsWith('config.json'))).toEqual(['config.json']);
+    rmSync(old);
+  });
+
   it('changes a running container, and what is told of it', async () => {
     const id = await runWith({
       cpuShares: 512,

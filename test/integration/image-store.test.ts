@@ -6,6 +6,7 @@ import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { mount as bindMount } from '../../src/host/mount.ts';
 import {
   filesLike,
   type Image,
@@ -364,6 +365,21 @@ describe('root filesystems', () => {
     const root = statSync(await test.images.rootfs.mount('c1'));
     expect([root.mode & 0o777, root.uid]).toEqual([0o711, 12]);
   });
+
+  it.each(['state/containers/c1-layers', 'root/containers/c1/layers'])(
+    'take away the layers that a killed daemon left mounted in %s, and keep them',
+    async place => {
+      const image = await simple('kept');
+      await test.images.import(await layoutOf(image));
+      await test.images.rootfs.prepare('c1', image.config.digest, { readonly: false });
+      const target = join(test.directory, place);
+      await mkdir(target, { recursive: true });
+      bindMount({ source: join(test.root, 'layers'), target, flags: ['bind'] });
+      await test.images.rootfs.remove('c1');
+      expect(existsSync(target)).toBe(false);
+      expect(readFileSync(join(test.root, 'layers/1/etc/text'), 'utf8')).toBe('kept');
+    },
+  );
 
   it('need an image that is there, and to be prepared', async () => {
     await expect(

@@ -43,6 +43,7 @@ export async function openTestImages(
           process.chdir(before);
         }
       },
+      async settled() {},
     };
     const images = await openImages({
       root,

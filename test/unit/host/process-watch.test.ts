@@ -1,10 +1,14 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { afterAll, expect, it } from 'vitest';
+import { closeSync, openSync, readdirSync } from 'node:fs';
+import { afterAll, describe, expect, it } from 'vitest';
+import { killTree } from '../../../src/host/process-tree.ts';
 import {
   identify,
   identifyEnded,
+  isAlive,
   type ProcessIdentity,
+  signalProcess,
   startProcessWatch,
 } from '../../../src/host/process-watch.ts';
 import { startReadiness } from '../../../src/host/readiness.ts';
@@ -57,4 +61,76 @@ it('tells nothing of a process any more that is not watched any more', async () 
   process.kill(pid, 'SIGKILL');
   expect(await endOf(pid)).toMatchObject({ signal: 'SIGKILL' });
   expect(told).toBe(false);
+});
+
+describe('while no descriptors are left', () => {
+  /** Runs `work` with all descriptors taken. */
+  function withoutDescriptors<T>(work: () => T): T {
+    const highest = Math.max(...readdirSync('/proc/self/fd').map(Number));
+    const limit = (soft: string) => execFileSync('prlimit', ['--pid', `${process.pid}`, `--nofile=${soft}:`]);
+    const soft = execFileSync('prlimit', [
+      '--pid',
+      `${process.pid}`,
+      '--nofile',
+      '--raw',
+      '-o',
+      'SOFT',
+      '--noheadings',
+    ]);
+    const taken: number[] = [];
+    limit(`${highest + 20}`);
+    try {
+      for (;;) taken.push(openSync('/dev/null', 'r'));
+    } catch {
+      return work();
+    } finally {
+      for (const fd of taken) closeSync(fd);
+      limit(`${soft}`.trim());
+    }
+  }
+
+  it('nobody is taken for ended', async () => {
+    const pid = sleeper();
+    const identity = identityOf(pid);
+    withoutDescriptors(() => {
+      expect(() => isAlive(identity)).toThrow(/whether process \d+ lives: open failed with EMFILE/);
+      expect(() => signalProcess(identity, 9)).toThrow(/pidfd_open failed with EMFILE/);
+    });
+    expect(isAlive(identity)).toBe(true);
+    expect(signalProcess(identity, 9)).toBe(true);
+    await endOf(pid);
+  });
+
+  it.each(['before there are some again', 'later'])(
+    'the end of a process is awaited, which comes %s',
+    async when => {
+      const pid = sleeper();
+      const identity = identityOf(pid);
+      const told: unknown[] = [];
+      const seen = withoutDescriptors(() => {
+        const seen = new Promise<void>(resolve => {
+          watch.watch(identity, status => resolve(void told.push(status)));
+        });
+        if (when !== 'later') process.kill(pid, 'SIGTERM');
+        return seen;
+      });
+      await Promise.resolve();
+      expect(told).toEqual([]);
+      expect(watch.isWatched(pid)).toBe(true);
+      if (when === 'later') {
+        await new Promise(resolve => setTimeout(resolve, 1500));
+        expect(told).toEqual([]);
+        process.kill(pid, 'SIGTERM');
+      }
+      await seen;
+      expect(told).toEqual([128 + 15]);
+    },
+  );
+
+  it('one that is to be killed is killed when there are some', async () => {
+    const pid = sleeper();
+    const identity = identityOf(pid);
+    withoutDescriptors(() => killTree(identity));
+    expect(await endOf(pid)).toMatchObject({ signal: 'SIGKILL' });
+  });
 });
