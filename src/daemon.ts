@@ -36,7 +36,7 @@ import { findExecutable } from './host/executables.ts';
 import { gatherHostFacts } from './host/facts.ts';
 import { startHeapCare } from './host/heap.ts';
 import { endLeftHelpers, markHelpers } from './host/helpers.ts';
-import { startHostThread } from './host/host-thread.ts';
+import { openHostThread } from './host/host-thread.ts';
 import { lockFile } from './host/lock.ts';
 import { startOrphanReaper } from './host/orphans.ts';
 import { becomeSubreaper, type ProcessIdentity, startProcessWatch } from './host/process-watch.ts';
@@ -114,7 +114,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   const readiness = startReadiness();
   const watch = startProcessWatch(readiness);
   const orphans = startOrphanReaper(pid => watch.isWatched(pid));
-  const thread = startHostThread();
+  const thread = openHostThread();
   const store = openStore(join(root, 'store'), damaged =>
     log.error(damaged, 'a record of the store cannot be read; it is left out'),
   );
@@ -464,6 +464,8 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   });
   await server.listen(config.server);
   log.info({ socket: config.server.socketPath, root, state, pods: sandboxes.list().length }, 'cri-ts serves');
+
+  thread.prepare();
 
   const closing = new AbortController();
   void collectNetworkGarbage(

@@ -18,6 +18,8 @@ export interface HostThread {
   settled(path: string): Promise<void>;
   /** Opens a socket that lives in the namespace at `path`; returns its descriptor, which the caller owns. */
   socketInNetns(path: string, domain: number, type: number): Promise<number>;
+  /** Starts the thread, if nothing has asked it for anything yet: the first pod need not wait for it then. */
+  prepare(): void;
   close(): Promise<void>;
 }
 
@@ -27,26 +29,36 @@ interface Call extends Answer {
   state: Int32Array;
 }
 
-/** Starts the host thread. Its heap is small: it holds no data. */
-export function startHostThread(): HostThread {
-  const worker = new Worker(new URL('./thread.js', import.meta.url), {
-    name: 'host',
-    resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2 },
-  });
+/** The host thread, which starts when it is wanted. Its heap is small: it holds no data. */
+export function openHostThread(): HostThread {
+  let started: Worker | undefined;
   const waiting = new Map<number, Call>();
   let nextId = 0;
 
-  worker.on('message', (reply: HostReply) => {
-    const call = waiting.get(reply.id);
-    waiting.delete(reply.id);
-    if (waiting.size === 0) worker.unref();
-    if (reply.ok) call?.resolve(reply.value);
-    else call?.reject(rebuild(reply));
-  });
-  worker.on('error', error => {
-    for (const call of waiting.values()) call.reject(error);
-    waiting.clear();
-  });
+  function start(): Worker {
+    const worker = new Worker(new URL('./thread.js', import.meta.url), {
+      name: 'host',
+      resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2 },
+    });
+    worker.on('message', (reply: HostReply) => {
+      const call = waiting.get(reply.id);
+      waiting.delete(reply.id);
+      if (waiting.size === 0) worker.unref();
+      if (reply.ok) call?.resolve(reply.value);
+      else call?.reject(rebuild(reply));
+    });
+    worker.on('error', error => {
+      for (const call of waiting.values()) call.reject(error);
+      waiting.clear();
+    });
+    worker.unref();
+    return worker;
+  }
+
+  function thread(): Worker {
+    started ??= start();
+    return started;
+  }
 
   async function ask(request: HostRequest, signal?: AbortSignal): Promise<number> {
     signal?.throwIfAborted();
@@ -58,6 +70,7 @@ export function startHostThread(): HostThread {
       if (Atomics.compareExchange(state, 0, waits, givenUp) === waits) call.reject(signal?.reason);
     };
     signal?.addEventListener('abort', giveUp, { once: true });
+    const worker = thread();
     waiting.set(id, call);
     worker.ref();
     worker.postMessage({ id, request, state } satisfies HostMessage);
@@ -85,8 +98,9 @@ export function startHostThread(): HostThread {
       await Promise.allSettled(going.map(({ answer }) => answer));
     },
     socketInNetns: (path, domain, type) => ask({ op: 'socketInNetns', path, domain, type }),
+    prepare: () => void thread(),
     async close() {
-      await worker.terminate();
+      await started?.terminate();
     },
   };
 }

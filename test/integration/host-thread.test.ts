@@ -10,7 +10,7 @@ import type { HostThread } from '../../src/host/host-thread.ts';
 
 // The thread is a file of the compiled program, and the program's libraries cannot be loaded twice.
 const load = (name: string) => import(fileURLToPath(new URL(`../../dist/host/${name}.js`, import.meta.url)));
-const { startHostThread } = (await load('host-thread')) as typeof import('../../src/host/host-thread.ts');
+const { openHostThread } = (await load('host-thread')) as typeof import('../../src/host/host-thread.ts');
 const { deleteNetns, isNetnsBound } = (await load('netns')) as typeof import('../../src/host/netns.ts');
 
 const never = new AbortController().signal;
@@ -19,11 +19,12 @@ const gone = new Error('the caller went away');
 let directory: string;
 let fifo: string;
 let thread: HostThread;
-beforeEach(() => {
+beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'cri-ts-thread-'));
   fifo = join(directory, 'fifo');
   execFileSync('mkfifo', [fifo]);
-  thread = startHostThread();
+  thread = openHostThread();
+  await thread.bringLoopbackUp('/proc/self/ns/net', never); // it has started then
 });
 afterEach(async () => {
   await thread.close();

@@ -42,7 +42,8 @@ export interface Floor {
 export function makeFloor(directory: string, pauseSpec: unknown, cgroupParent: string): Floor {
   compiled.watch.becomeSubreaper(); // so that the pause processes have somebody who reaps them
   compiled.orphans.startOrphanReaper(() => false);
-  const thread = compiled.thread.startHostThread();
+  const thread = compiled.thread.openHostThread();
+  thread.prepare();
   const [id, netns, bundle] = ['floor', '/run/netns/floor', join(directory, 'bundle')];
   const [runcRoot, pidFile] = [join(directory, 'runc'), join(bundle, 'pid')];
   mkdirSync(bundle);

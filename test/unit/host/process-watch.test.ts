@@ -90,7 +90,7 @@ describe('while no descriptors are left', () => {
   }
 
   it('nobody is taken for ended', async () => {
-    const pid = sleeper();
+    const pid = await sleeper();
     const identity = identityOf(pid);
     withoutDescriptors(() => {
       expect(() => isAlive(identity)).toThrow(/whether process \d+ lives: open failed with EMFILE/);
@@ -104,7 +104,7 @@ describe('while no descriptors are left', () => {
   it.each(['before there are some again', 'later'])(
     'the end of a process is awaited, which comes %s',
     async when => {
-      const pid = sleeper();
+      const pid = await sleeper();
       const identity = identityOf(pid);
       const told: unknown[] = [];
       const seen = withoutDescriptors(() => {
@@ -128,7 +128,7 @@ describe('while no descriptors are left', () => {
   );
 
   it('one that is to be killed is killed when there are some', async () => {
-    const pid = sleeper();
+    const pid = await sleeper();
     const identity = identityOf(pid);
     withoutDescriptors(() => killTree(identity));
     expect(await endOf(pid)).toMatchObject({ signal: 'SIGKILL' });
