@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every check and every test. Needs root.
 #   hack/test.sh                 everything
-#   hack/test.sh PART...         some of: check unit integration hard-way faults quickstart
+#   hack/test.sh PART...         some of: check unit integration hard-way faults quickstart vm
 # The last line says how many passed and failed; a check counts as one test. Exit code 1 when something failed.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . hack/install-deps.sh
 export PATH="$PWD/node_modules/.bin:$PATH:/usr/sbin:/sbin"
-all='check unit integration hard-way faults quickstart'
+all='check unit integration hard-way faults quickstart vm'
 parts=${*:-$all}
 for part in $parts; do
   case " $all " in *" $part "*) ;; *) die "there is no part $part; there are: $all" ;; esac
@@ -78,6 +78,21 @@ end_beside() {
   cat "$reports/$1.log"
 }
 
+# The tests in virtual machines, which count themselves. They need an x86-64 machine, and nobody else at work on it.
+run_vm() {
+  local counts
+  say "" '== hack/vm test'
+  if [ "$(uname -m)" != x86_64 ]; then
+    say "they are not run: the VM is of x86-64, and this machine is $(uname -m)"
+    return
+  fi
+  hack/vm test --results "$reports/vm" 2> >(tee "$reports/vm.failures" >&2) | tee "$reports/vm.log"
+  counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$reports/vm.log" | tail -n 1)
+  counts=${counts:-0 1}
+  passed=$((passed + ${counts% *}))
+  failed=$((failed + ${counts#* }))
+}
+
 case " $parts " in *' faults '*) begin_beside faults ;; esac
 for part in $parts; do
   case $part in
@@ -89,6 +104,7 @@ for part in $parts; do
     unit | integration | hard-way) vitests "$part" ;;
     faults) end_beside faults ;;
     quickstart) check bash hack/quickstart.sh ;;
+    vm) run_vm ;;
   esac
 done
 for part in $parts; do
