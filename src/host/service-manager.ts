@@ -22,14 +22,22 @@ export function serviceManager(environment: Readonly<Record<string, string | und
   return {
     ready() {
       notify(address, 'READY=1');
-      if (watchdogMs > 0)
-        timer = setInterval(notify, watchdogMs / watchdogShare, address, 'WATCHDOG=1').unref();
+      if (watchdogMs > 0) timer = setInterval(feed, watchdogMs / watchdogShare, address).unref();
     },
     stopping() {
       clearInterval(timer);
       notify(address, 'STOPPING=1');
     },
   };
+}
+
+/** What cannot be told now, for want of a descriptor say, is told the next time: the watchdog decides how long that may go on. */
+function feed(address: string): void {
+  try {
+    notify(address, 'WATCHDOG=1');
+  } catch {
+    // the daemon lives, though it could not say so
+  }
 }
 
 /** @throws HostError naming the socket */

@@ -1,7 +1,8 @@
 import { closeSync, read } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { check, sys } from '../../../src/host/libc.ts';
@@ -41,6 +42,19 @@ describe('the service manager', () => {
     let last = await nextMessage();
     while (last === 'WATCHDOG=1') last = await nextMessage();
     expect(last).toBe('STOPPING=1');
+  });
+
+  it('that cannot be told once is told the next time', async () => {
+    const path = join(directory, 'socket');
+    const manager = serviceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: '20000' });
+    manager.ready();
+    await rename(path, `${path}.away`);
+    await sleep(50);
+    await rename(`${path}.away`, path);
+    let last = await nextMessage();
+    for (let told = 0; told < 4; told++) last = await nextMessage();
+    expect(last).toBe('WATCHDOG=1');
+    manager.stopping();
   });
 
   it('is not looked for when there is none', () => {
