@@ -108,8 +108,9 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
       const grant = access.grants[host.host];
       const usable = grant !== undefined && grant.expiresMs > Date.now() ? grant : undefined;
       let response: HttpResponse;
+      let from: URL;
       try {
-        response = await follow(host, url, options, usable?.authorization);
+        ({ response, from } = await follow(host, url, options, usable?.authorization));
       } catch (error) {
         options.signal.throwIfAborted();
         if (error instanceof CriError) throw error;
@@ -120,6 +121,10 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
         throw unreachable(host, error);
       }
       if (response.status >= 200 && response.status < 300) return { response, host };
+      if (response.status === 401 && from.origin !== url.origin) {
+        response.body.destroy();
+        throw foreignChallenge(host, what, from);
+      }
       if (response.status === 401 && !challenged) {
         challenged = true;
         response.body.resume();
@@ -187,7 +192,10 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
     }
   }
 
-  /** Sends a request and follows redirects; authorization and the host's headers stay with the host they are for. */
+  /**
+   * Sends a request and follows redirects; authorization and the host's headers stay with the host they are for.
+   * `from` is where the answer came from in the end.
+   */
   async function follow(
     host: RegistryHost,
     first: URL,
@@ -197,7 +205,7 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
       signal,
     }: { method: 'GET' | 'HEAD'; headers: Record<string, string>; signal: AbortSignal },
     authorization: string | undefined,
-  ): Promise<HttpResponse> {
+  ): Promise<{ response: HttpResponse; from: URL }> {
     const own = {
       ...Object.fromEntries([...access.headers, ...host.headers]),
       ...(authorization ? { authorization } : {}),
@@ -216,7 +224,7 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
       });
       const { location } = response.headers;
       if (response.status < 301 || response.status > 308 || response.status === 304 || location === undefined)
-        return response;
+        return { response, from: url };
       response.body.resume();
       if (!URL.canParse(location, url.href))
         throw redirected(host, `to ${JSON.stringify(location)}, which is no URL`);
@@ -399,6 +407,14 @@ function speaksNoTls(error: unknown): boolean {
 
 function redirected(host: RegistryHost, how: string): CriError {
   return new CriError('imageFailed', `${unavailable}: registry host ${host.host} redirects ${how}`);
+}
+
+/** Who answers a challenge sends credentials to the realm it names; only the host that they are for may name one. */
+function foreignChallenge(host: RegistryHost, what: string, from: URL): CriError {
+  return new CriError(
+    'unauthenticated',
+    `registry host ${host.host} redirects ${what} to ${from.origin}, which asks for credentials: they are not sent there`,
+  );
 }
 
 function denied(
