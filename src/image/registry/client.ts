@@ -6,6 +6,7 @@ import { CriError, codeOf, messageOf } from '../../errors.ts';
 import { acceptedManifests, maxDocumentBytes } from '../media-types.ts';
 import { answerChallenge, parseChallenges } from './auth.ts';
 import { proxyFor } from './proxy.ts';
+import { redact, secretsOf } from './redact.ts';
 import type { SendTokenRequest } from './token.ts';
 import type { HttpResponse, Transport } from './transport.ts';
 import type { RegistryAccess, RegistryHost } from './types.ts';
@@ -41,7 +42,10 @@ const firstBackoffMs = 250;
 const maxBackoffMs = 10_000;
 const maxRetryAfterMs = 30_000;
 const maxErrorBytes = 64 * 1024;
+const maxErrorCharacters = 300;
 const documentTimeoutMs = 60_000;
+/** What a refusal says beside its status is worth so long a wait. */
+const errorTextTimeoutMs = 5_000;
 
 /** Errors that another attempt at once may not meet. A refused connection or unknown name is left to kubelet's own retry. */
 const transient = new Set([
@@ -136,7 +140,9 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
         }
         throw denied(host, what, response.status, '', access.credentials !== undefined);
       }
-      const said = await errorText(response);
+      const sent: [string, string | undefined][] = [['authorization', usable?.authorization]];
+      const secrets = secretsOf(access.credentials, [...access.headers, ...host.headers, ...sent]);
+      const said = redact(await errorText(response), secrets).slice(0, maxErrorCharacters);
       if ((response.status === 429 || response.status >= 500) && attempt < maxAttempts) {
         await backOff(attempt, response.headers['retry-after'], options.signal);
         continue;
@@ -352,9 +358,12 @@ async function readBounded(body: IncomingMessage, limit: number): Promise<Buffer
 }
 
 /** What the registry says of an error (distribution specification, "Error Codes"). */
-async function errorText(response: HttpResponse): Promise<string> {
-  const body = await readBounded(response.body, maxErrorBytes).catch(() => Buffer.alloc(0));
-  return body.toString('utf8').replace(/\s+/g, ' ').trim().slice(0, 300);
+async function errorText({ body }: HttpResponse): Promise<string> {
+  const timer = setTimeout(() => body.destroy(new Error('it took too long')), errorTextTimeoutMs);
+  const bytes = await readBounded(body, maxErrorBytes)
+    .catch(() => Buffer.alloc(0)) // the status says enough
+    .finally(() => clearTimeout(timer));
+  return bytes.toString('utf8').replace(/\s+/g, ' ').trim();
 }
 
 async function backOff(attempt: number, retryAfter: string | undefined, signal: AbortSignal): Promise<void> {

@@ -72,3 +72,51 @@ describe('a host that a registry redirects to', () => {
     },
   );
 });
+
+describe('a refusal', () => {
+  it('whose text never comes is told without it', async () => {
+    const liar = await serve((_, response) => {
+      response.writeHead(404, { 'content-length': 100 }).write('no');
+      return true;
+    });
+    const began = Date.now();
+    await expect((await clientOf(liar)).document(blob.digest, signal)).rejects.toMatchObject({
+      kind: 'notFound',
+    });
+    expect(Date.now() - began).toBeLessThan(20_000);
+  }, 30_000);
+
+  it('that repeats the credentials is told without them', async () => {
+    const liar = await serve(({ headers }, response) => {
+      if (headers.authorization === undefined)
+        response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end();
+      else {
+        const decoded = Buffer.from(headers.authorization.slice('Basic '.length), 'base64').toString();
+        const echo = { said: 'no', yours: headers, decoded };
+        response.writeHead(403).end(JSON.stringify(echo));
+      }
+      return true;
+    });
+    const client = await clientOf(liar, {
+      credentials: { username: 'user', password: 'the "secret"' },
+      headers: [['x-api-key', 'another-secret']],
+    });
+    const error = await client.document(blob.digest, signal).catch(String);
+    expect(error).toContain('denied access');
+    expect(error).toContain('"said":"no"');
+    expect(error).not.toMatch(/secret|dXNlcj/);
+  });
+
+  it('of a token server that repeats the credentials is told without them', async () => {
+    const liar: Liar = await serve(({ headers }, response, path) => {
+      if (path === '/token') response.writeHead(403).end(`you sent ${headers.authorization}`);
+      else
+        response
+          .writeHead(401, { 'www-authenticate': `Bearer realm="http://${liar.address}/token",service="s"` })
+          .end();
+      return true;
+    });
+    const client = await clientOf(liar, { credentials: { username: 'user', password: 'secret' } });
+    await expect(client.document(blob.digest, signal)).rejects.toThrow('(you sent Basic [redacted])');
+  });
+});
