@@ -366,7 +366,12 @@ async function errorText({ body }: HttpResponse): Promise<string> {
   return bytes.toString('utf8').replace(/\s+/g, ' ').trim();
 }
 
-async function backOff(attempt: number, retryAfter: string | undefined, signal: AbortSignal): Promise<void> {
+/** Waits before the next attempt: longer each time, and as long as the registry asks for. */
+export async function backOff(
+  attempt: number,
+  retryAfter: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   const seconds = Number(retryAfter);
   const asked =
     retryAfter !== undefined && Number.isFinite(seconds) ? Math.min(seconds * 1000, maxRetryAfterMs) : 0;

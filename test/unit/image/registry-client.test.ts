@@ -1,6 +1,7 @@
 // The registry client against registries that lie, without workers and stores around it.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createRegistryClient, type RegistryClient } from '../../../src/image/registry/client.ts';
+import { fetchBlob } from '../../../src/image/registry/fetch-blob.ts';
 import { registryHosts } from '../../../src/image/registry/hosts.ts';
 import { createTransport, type Transport } from '../../../src/image/registry/transport.ts';
 import type { RegistryAccess } from '../../../src/image/registry/types.ts';
@@ -71,6 +72,54 @@ describe('a host that a registry redirects to', () => {
       expect(other.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
     },
   );
+});
+
+describe('a blob', () => {
+  const large = blobOf(Buffer.alloc(500, 'x'), 'application/octet-stream');
+
+  async function fetchFrom(liar: Liar, from: number): Promise<Buffer> {
+    liar.add(large);
+    const access = await accessTo(liar, { progressTimeoutMs: 10_000 });
+    const source = { kind: 'registry', access, digest: large.digest, size: large.size } as const;
+    const chunks: Buffer[] = [];
+    for await (const chunk of fetchBlob(source, from, { transport, signal })) chunks.push(chunk);
+    return Buffer.concat(chunks);
+  }
+
+  it('of which each connection brings a byte is given up', async () => {
+    const liar = await serve(({ headers }, response) => {
+      const from = Number(/[0-9]+/.exec(headers.range ?? '0')?.[0]);
+      response.writeHead(206, {
+        'content-length': large.size - from,
+        'content-range': `bytes ${from}-${large.size - 1}/${large.size}`,
+      });
+      response.write('x', () => setTimeout(() => response.destroy(), 50));
+      return true;
+    });
+    await expect(fetchFrom(liar, 0)).rejects.toThrow(
+      new RegExp(`^RegistryUnavailable: .*stopped sending blob ${large.digest} after [0-9] of 500 bytes`),
+    );
+    expect(liar.requests.length).toBeLessThan(10);
+  }, 30_000);
+
+  it.each([416, 400, 403])('of which no range is given (%i) is fetched whole, once', async status => {
+    const liar = await serve(({ headers }, response) => {
+      if (headers.range === undefined) return false;
+      response.writeHead(status).end();
+      return true;
+    });
+    expect(await fetchFrom(liar, 200)).toEqual(large.bytes.subarray(200));
+    expect(liar.requests.map(({ headers }) => headers.range)).toEqual(['bytes=200-', undefined]);
+  });
+
+  it('of which another range is given than was asked for is fetched whole', async () => {
+    const liar = await serve(({ headers }, response) => {
+      if (headers.range === undefined) return false;
+      response.writeHead(206, { 'content-range': 'bytes 0-499/500' }).end(large.bytes);
+      return true;
+    });
+    expect(await fetchFrom(liar, 200)).toEqual(large.bytes.subarray(200));
+  });
 });
 
 describe('a refusal', () => {
