@@ -213,7 +213,7 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
     authorization: string | undefined,
   ): Promise<{ response: HttpResponse; from: URL }> {
     const own = {
-      ...Object.fromEntries([...access.headers, ...host.headers]),
+      ...gathered([...access.headers, ...host.headers]),
       ...(authorization ? { authorization } : {}),
     };
     let url = first;
@@ -309,6 +309,16 @@ export const unavailable = 'RegistryUnavailable';
 
 function mediaTypeOf({ headers }: HttpResponse): string {
   return (headers['content-type'] ?? '').split(';')[0]?.trim() ?? '';
+}
+
+/** Headers by name, in lower case; one that is given several times has all its values. */
+function gathered(headers: RegistryHost['headers']): Record<string, string | string[]> {
+  const values = new Map<string, string[]>();
+  for (const [name, value] of headers) {
+    const key = name.toLowerCase();
+    values.set(key, [...(values.get(key) ?? []), value]);
+  }
+  return Object.fromEntries([...values].map(([name, all]) => [name, all.length > 1 ? all : (all[0] ?? '')]));
 }
 
 async function readDocument(

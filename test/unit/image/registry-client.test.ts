@@ -74,6 +74,19 @@ describe('a host that a registry redirects to', () => {
   );
 });
 
+it('a configured header with several values is sent with all of them', async () => {
+  const liar = await serve();
+  const access = await accessTo(liar, { headers: [['X-Team', 'a']] });
+  const more = [
+    ['x-team', 'b'],
+    ['x-team', 'c'],
+    ['x-one', '1'],
+  ] as const;
+  const hosts = access.hosts.map(host => ({ ...host, headers: more }));
+  await createRegistryClient({ ...access, hosts }, transport).document(blob.digest, signal);
+  expect(liar.requests[0]?.headers).toMatchObject({ 'x-team': 'a, b, c', 'x-one': '1' });
+});
+
 describe('a blob', () => {
   const large = blobOf(Buffer.alloc(500, 'x'), 'application/octet-stream');
 
