@@ -48,6 +48,20 @@ const isWhiteout = (path: string) =>
 const isOpaque = (path: string) => getXattr(at(path), 'trusted.overlay.opaque')?.toString() === 'y';
 
 describe('unpacking a layer', () => {
+  it.each([
+    ['-86400', -86_400_000_000_000n],
+    ['-1.5', -1_500_000_000n],
+    ['0', 0n],
+    ['1.000000001', 1_000_000_001n],
+  ])('keeps the time %s of files and directories', async (time, nanoseconds) => {
+    await unpack([
+      { name: 'd/', type: 'directory', pax: { mtime: time } },
+      { name: 'd/f', content: 'x', pax: { mtime: time } },
+    ]);
+    const times = ['d', 'd/f'].map(path => lstatSync(at(path), { bigint: true }).mtimeNs);
+    expect(times).toEqual([nanoseconds, nanoseconds]);
+  });
+
   it('makes files, directories, links, devices and fifos with their owners, modes and times', async () => {
     const mtime = new Date(1_234_567_890_000);
     await unpack([
