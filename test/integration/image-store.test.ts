@@ -36,6 +36,11 @@ const simple = async (text: string, config?: Record<string, unknown>): Promise<I
     config ? { config } : {},
   );
 
+const foreign = async (text: string, architecture: string): Promise<Image> => {
+  const { layers } = await simple(text);
+  return makeImage(layers, { architecture });
+};
+
 async function layoutOf(image: Image, name = 'test:1'): Promise<string> {
   const path = join(
     test.directory,
@@ -108,6 +113,31 @@ describe('importing', () => {
     await test.images.import(single, { name: 'quay.io/x/y:v3' });
     expect(test.images.status('quay.io/x/y:v3')).toBeDefined();
     expect(test.images.status('test:1')).toBeUndefined();
+  });
+
+  it('takes of images under one name the one for this node, and no other', async () => {
+    const images = [await simple('this'), await foreign('that', 'arm64'), await foreign('old', '386')];
+    const layout = join(test.directory, 'platforms');
+    await writeLayout(
+      layout,
+      images.map(image => ({ image, name: 'app:1' })),
+    );
+    for (const name of [undefined, 'other']) {
+      const imported = await test.images.import(layout, { name });
+      expect(imported.map(({ id }) => id)).toEqual([images[0]?.config.digest]);
+    }
+    expect(test.images.list()).toHaveLength(1);
+  });
+
+  it('refuses what is for other nodes alone: OCI layouts and docker archives', async () => {
+    const image = await foreign('that', 'arm64');
+    const layout = await layoutOf(image);
+    const refusal = /holds no image for linux\/amd64, only for linux\/arm64/;
+    await expect(test.images.import(layout)).rejects.toThrow(refusal);
+    const archive = join(test.directory, 'docker.tar');
+    execFileSync('skopeo', ['copy', '-q', `oci:${layout}:test:1`, `docker-archive:${archive}:app:2`]);
+    await expect(test.images.import(archive)).rejects.toThrow(refusal);
+    expect(test.images.list()).toEqual([]);
   });
 
   it('unpacks the same tree as umoci', async () => {
