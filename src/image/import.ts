@@ -68,7 +68,7 @@ export async function importArchive(
     signal: options.signal,
   });
   try {
-    const images = await readImages(parts, archive, path, options.name);
+    const images = await readImages(parts, archive, path, options);
     const imported: { image: ImageRecord; names: string[] }[] = [];
     for (const image of images) {
       const names = image.names.map(({ name }) => name);
@@ -85,12 +85,14 @@ async function readImages(
   parts: ImportParts,
   archive: Archive,
   path: string,
-  name: string | undefined,
+  { name, signal }: ImportOptions,
 ): Promise<WantedImage[]> {
   const index = await archive.read('index.json');
   if (index) return readOciLayout(archive, index, path, parts.platform, name);
   const manifest = await archive.read('manifest.json');
-  if (manifest) return readDockerArchive(archive, manifest, path, parts.platform, name);
+  const hash = async ({ path, ...within }: Member) =>
+    (await parts.pool.run('hash', { path, within }, { signal })).digest;
+  if (manifest) return readDockerArchive({ archive, path, hash }, manifest, parts.platform, name);
   throw new CriError(
     'imageFailed',
     `${path} holds no images: neither index.json (OCI) nor manifest.json (docker save) is in it`,
@@ -277,14 +279,21 @@ export function parseConfig(descriptor: Descriptor, bytes: Buffer): ImageConfig 
   return parseDocument(bytes, imageConfigSchema, `image config ${descriptor.digest}`);
 }
 
+interface DockerArchive {
+  archive: Archive;
+  path: string;
+  /** The digest of a member's bytes. */
+  hash(member: Member): Promise<string>;
+}
+
 /** A docker archive has no manifest of the registry's kind; one is made from what it holds. */
 async function readDockerArchive(
-  archive: Archive,
+  docker: DockerArchive,
   manifestBytes: Buffer,
-  path: string,
   platform: Platform,
   name: string | undefined,
 ): Promise<WantedImage[]> {
+  const { archive, path } = docker;
   const entries = parseDocument(manifestBytes, dockerManifestSchema, `manifest.json of ${path}`);
   if (entries.length === 0)
     throw new CriError('imageFailed', `${path} holds no images: its manifest.json is empty`);
@@ -297,15 +306,14 @@ async function readDockerArchive(
     read.push({
       platform: platformOf(config),
       name: references[0] && formatReference(references[0]),
-      finish: () => dockerImage(archive, path, entry.Layers ?? [], config, configBytes, references),
+      finish: () => dockerImage(docker, entry.Layers ?? [], config, configBytes, references),
     });
   }
   return choose(read, platform, path);
 }
 
 async function dockerImage(
-  archive: Archive,
-  path: string,
+  { archive, path, hash }: DockerArchive,
   layerNames: readonly string[],
   config: ImageConfig,
   configBytes: Buffer,
@@ -316,19 +324,11 @@ async function dockerImage(
   for (const [index, layerName] of layerNames.entries()) {
     const member = await archive.locate(layerName);
     if (!member) throw new CriError('imageFailed', `${path} does not hold the layer ${layerName}`);
-    if ((await compressionOf(member)) !== 'none') {
-      throw new CriError(
-        'imageFailed',
-        `layer ${layerName} of ${path} is compressed, which docker save never does`,
-      );
-    }
-    // Uncompressed, a layer's digest is its diffID; it is checked as it is read.
-    layers.push({
-      digest: config.rootfs.diff_ids[index] ?? '',
-      size: member.length,
-      compression: 'none',
-      source: { kind: 'file', ...member },
-    });
+    const compression = await compressionOf(member);
+    // docker save compresses nothing, and uncompressed a layer's digest is its diffID, which is checked as it is read;
+    // crane, jib and Bazel keep layers as registries have them.
+    const digest = compression === 'none' ? (config.rootfs.diff_ids[index] ?? '') : await hash(member);
+    layers.push({ digest, size: member.length, compression, source: { kind: 'file', ...member } });
   }
   const paired = pairLayers(layers, config, references[0] ? formatReference(references[0]) : configDigest);
   const manifest = dockerManifest(configDigest, configBytes.length, paired);
@@ -352,13 +352,22 @@ async function dockerImage(
   };
 }
 
-function dockerManifest(configDigest: string, configSize: number, layers: readonly WantedLayer[]): Buffer {
+function dockerManifest(
+  configDigest: string,
+  configSize: number,
+  layers: readonly Omit<WantedLayer, 'diffId'>[],
+): Buffer {
+  const suffixes = { none: '', gzip: '.gzip', zstd: '.zstd' };
   return Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
       mediaType: mediaTypes.dockerManifest,
       config: { mediaType: mediaTypes.dockerConfig, size: configSize, digest: configDigest },
-      layers: layers.map(({ digest, size }) => ({ mediaType: mediaTypes.dockerLayer, size, digest })),
+      layers: layers.map(({ digest, size, compression }) => ({
+        mediaType: `${mediaTypes.dockerLayer}${compression === 'sniff' ? '' : suffixes[compression]}`,
+        size,
+        digest,
+      })),
     }),
   );
 }

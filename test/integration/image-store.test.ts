@@ -98,6 +98,38 @@ describe('importing', () => {
     expect(layerDirectories()).toEqual(['1']);
   });
 
+  it.each(['gzip', 'zstd'] as const)('takes docker archives whose layers are %s', async compression => {
+    const layers = await Promise.all(
+      ['one', 'two'].map(async text =>
+        layerOf(
+          await makeTar([{ name: text, content: text }]),
+          compression,
+          compression === 'zstd' ? zstd : undefined,
+        ),
+      ),
+    );
+    const image = makeImage(layers);
+    const names = layers.map(({ digest }) => `${digest.slice(7)}.tar.${compression}`);
+    const manifest = [{ Config: 'config.json', RepoTags: ['app:1'], Layers: names }];
+    const archive = join(test.directory, 'docker.tar');
+    await writeFile(
+      archive,
+      await makeTar([
+        { name: 'config.json', content: image.config.bytes },
+        ...layers.map(({ bytes }, index) => ({ name: names[index] ?? '', content: bytes })),
+        { name: 'manifest.json', content: JSON.stringify(manifest) },
+      ]),
+    );
+    const [imported] = await test.images.import(archive);
+    expect(imported?.id).toBe(image.config.digest);
+    expect(blobs()).toEqual(expect.arrayContaining(layers.map(({ digest }) => digest.slice(7))));
+    expect(await test.images.verify()).toEqual([]);
+    const exported = join(test.directory, 'exported.tar');
+    await test.images.export(['app:1'], exported);
+    await test.images.remove('app:1');
+    expect((await test.images.import(exported))[0]?.id).toBe(image.config.digest);
+  });
+
   it('takes several images from one archive, and names one by --name', async () => {
     const images = [await simple('one'), await simple('two')];
     const layout = join(test.directory, 'several');
