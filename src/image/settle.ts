@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import { CriError } from '../errors.ts';
 import { fileTypes, getXattr, listXattrs, mknod, setTimes, setXattr } from '../host/files-ffi.ts';
+import { copySparse } from '../host/sparse-files.ts';
 import { fsPath, readable, type Unsettled } from './unpack.ts';
 
 const opaqueAttribute = 'trusted.overlay.opaque';
@@ -118,7 +119,9 @@ function makeParents(layer: string, lower: readonly string[], path: string): voi
 }
 
 function copyUp({ path, stat }: Found, to: string): void {
-  if (stat.isFile()) copyFileSync(fsPath(path), fsPath(to));
+  // The file's size is what its archive states: written out, its holes could fill the disk.
+  if (stat.isFile() && stat.blocks * 512 < stat.size) copySparse(fsPath(path), fsPath(to));
+  else if (stat.isFile()) copyFileSync(fsPath(path), fsPath(to));
   else if (stat.isSymbolicLink()) symlinkSync(readlinkSync(fsPath(path), 'buffer'), fsPath(to));
   else
     mknod(

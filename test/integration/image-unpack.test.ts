@@ -1,16 +1,21 @@
 // Layers into directories: what each kind of entry becomes, and that hostile archives reach nothing outside.
 import { execFileSync } from 'node:child_process';
 import {
+  closeSync,
   existsSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -328,6 +333,27 @@ describe('settling a layer on those below', () => {
     expect([tool.mode & 0o7777, tool.uid]).toEqual([0o4755, 2]);
     expect(statSync(at('bin')).mode & 0o777).toBe(0o711);
     expect(readFileSync(at('bin/alias'), 'utf8')).toBe('tool');
+  });
+
+  it('copies up no more of a sparse file than its contents', async () => {
+    const size = 64 * 1024 ** 2;
+    const big = openSync(join(lower, 'big'), 'w');
+    for (const position of [70_000, size / 2, size - 5]) writeSync(big, 'data', position);
+    ftruncateSync(big, size);
+    closeSync(big);
+    writeFileSync(join(lower, 'hole'), '');
+    truncateSync(join(lower, 'hole'), size);
+    const unsettled = await unpack([
+      { name: 'alias', type: 'link', linkname: 'big' },
+      { name: 'nothing', type: 'link', linkname: 'hole' },
+    ]);
+    settleLayer(layer, [lower], unsettled);
+    for (const name of ['alias', 'nothing']) {
+      const { size: copied, blocks } = statSync(at(name));
+      expect(copied).toBe(size);
+      expect(blocks * 512).toBeLessThan(1024 ** 2);
+    }
+    execFileSync('cmp', [join(lower, 'big'), at('alias')]);
   });
 
   it('is not led out of the layer by links that stand where a hard link or its target should be', async () => {
