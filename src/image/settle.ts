@@ -13,6 +13,7 @@ import {
   symlinkSync,
 } from 'node:fs';
 import { CriError } from '../errors.ts';
+import { deviceNumbers } from '../host/device-numbers.ts';
 import { fileTypes, getXattr, listXattrs, mknod, setTimes, setXattr } from '../host/files-ffi.ts';
 import { copySparse } from '../host/sparse-files.ts';
 import { fsPath, readable, type Unsettled } from './unpack.ts';
@@ -123,13 +124,10 @@ function copyUp({ path, stat }: Found, to: string): void {
   if (stat.isFile() && stat.blocks * 512 < stat.size) copySparse(fsPath(path), fsPath(to));
   else if (stat.isFile()) copyFileSync(fsPath(path), fsPath(to));
   else if (stat.isSymbolicLink()) symlinkSync(readlinkSync(fsPath(path), 'buffer'), fsPath(to));
-  else
-    mknod(
-      to,
-      (stat.isFIFO() ? fileTypes.fifo : stat.isBlockDevice() ? fileTypes.block : fileTypes.char) |
-        (stat.mode & 0o7777),
-      stat.rdev >> 8,
-      stat.rdev & 0xff,
-    );
+  else {
+    const type = stat.isFIFO() ? fileTypes.fifo : stat.isBlockDevice() ? fileTypes.block : fileTypes.char;
+    const { major, minor } = deviceNumbers(BigInt(stat.rdev));
+    mknod(to, type | (stat.mode & 0o7777), major, minor);
+  }
   copyMetadata(path, to, stat);
 }

@@ -335,6 +335,13 @@ describe('settling a layer on those below', () => {
     expect(readFileSync(at('bin/alias'), 'utf8')).toBe('tool');
   });
 
+  it.each(['block-device', 'character-device'] as const)('copies up a %s of large numbers', async type => {
+    await unpack([{ name: 'device', type, devmajor: 4000, devminor: 70_000 }], lower);
+    const unsettled = await unpack([{ name: 'alias', type: 'link', linkname: 'device' }]);
+    settleLayer(layer, [lower], unsettled);
+    expect(statSync(at('alias')).rdev).toBe(statSync(join(lower, 'device')).rdev);
+  });
+
   it('copies up no more of a sparse file than its contents', async () => {
     const size = 64 * 1024 ** 2;
     const big = openSync(join(lower, 'big'), 'w');
