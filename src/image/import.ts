@@ -15,15 +15,16 @@ import {
   type ImageConfig,
   imageConfigSchema,
   indexSchema,
+  type Manifest,
   manifestSchema,
   type Platform,
   parseDocument,
   sha256,
 } from './oci.ts';
-import { choosePlatform, formatPlatform } from './platform.ts';
+import { choosePlatform, formatPlatform, platformFit, platformOf } from './platform.ts';
 import type { WorkerPool } from './pool.ts';
 import type { ImageRecord } from './records.ts';
-import { formatReference, parseReference, repositoryOf } from './reference.ts';
+import { formatReference, parseReference, type Reference, repositoryOf } from './reference.ts';
 import { pairLayers, type WantedImage } from './wanted.ts';
 import type { Works } from './works.ts';
 
@@ -67,7 +68,7 @@ export async function importArchive(
     signal: options.signal,
   });
   try {
-    const images = await readImages(parts, archive, path, options.name);
+    const images = await readImages(parts, archive, path, options);
     const imported: { image: ImageRecord; names: string[] }[] = [];
     for (const image of images) {
       const names = image.names.map(({ name }) => name);
@@ -84,12 +85,14 @@ async function readImages(
   parts: ImportParts,
   archive: Archive,
   path: string,
-  name: string | undefined,
+  { name, signal }: ImportOptions,
 ): Promise<WantedImage[]> {
   const index = await archive.read('index.json');
   if (index) return readOciLayout(archive, index, path, parts.platform, name);
   const manifest = await archive.read('manifest.json');
-  if (manifest) return readDockerArchive(archive, manifest, path, name);
+  const hash = async ({ path, ...within }: Member) =>
+    (await parts.pool.run('hash', { path, within }, { signal })).digest;
+  if (manifest) return readDockerArchive({ archive, path, hash }, manifest, parts.platform, name);
   throw new CriError(
     'imageFailed',
     `${path} holds no images: neither index.json (OCI) nor manifest.json (docker save) is in it`,
@@ -105,23 +108,39 @@ async function readOciLayout(
 ): Promise<WantedImage[]> {
   const { manifests } = parseDocument(indexBytes, indexSchema, `index.json of ${path}`);
   const several = manifests.length > 1;
-  const images: WantedImage[] = [];
+  const read: ReadImage[] = [];
   for (const entry of manifests) {
-    const names = namesFor(entry, name, several);
+    const names = namesFor(entry, name, several).map(given => ({ name: given, target: entry.digest }));
     const documents: Buffer[] = [];
     const manifest = await findManifest(archive, entry, platform, documents, 0);
-    if (manifest)
-      images.push(
-        await readOciImage(
-          archive,
-          manifest,
-          documents,
-          names.map(given => ({ name: given, target: entry.digest })),
-        ),
-      );
+    if (manifest) read.push(await readOciImage(archive, manifest, documents, names));
   }
-  if (images.length > 0) return mergeNames(images);
-  throw new CriError('imageFailed', `${path} holds no image for ${formatPlatform(platform)}`);
+  return mergeNames(await choose(read, platform, path));
+}
+
+/** An image whose platform is known, and whose layers are looked for when it is the one that is wanted. */
+interface ReadImage {
+  platform: Platform | undefined;
+  name: string | undefined;
+  finish(): Promise<WantedImage>;
+}
+
+/**
+ * The images that run here; of those that share a name, as in an index with one for each platform, the one that fits best.
+ * @throws CriError imageFailed when there is none.
+ */
+async function choose(read: readonly ReadImage[], wanted: Platform, path: string): Promise<WantedImage[]> {
+  const fitOf = ({ platform }: ReadImage) => (platform ? platformFit(platform, wanted) : 1);
+  const chosen = read.filter(image => {
+    const rivals = read.filter(other => image.name !== undefined && other.name === image.name);
+    return fitOf(image) > 0 && rivals.every(rival => fitOf(rival) <= fitOf(image));
+  });
+  if (chosen.length > 0) return Promise.all(chosen.map(image => image.finish()));
+  const offered = read.flatMap(({ platform }) => (platform ? [formatPlatform(platform)] : [])).join(', ');
+  throw new CriError(
+    'imageFailed',
+    `${path} holds no image for ${formatPlatform(wanted)}${offered === '' ? '' : `, only for ${offered}`}`,
+  );
 }
 
 /** One image under two names is two entries of the index. */
@@ -207,32 +226,45 @@ async function readOciImage(
   { descriptor, bytes }: { descriptor: Descriptor; bytes: Buffer },
   documents: Buffer[],
   names: WantedImage['names'],
-): Promise<WantedImage> {
+): Promise<ReadImage> {
   const manifest = parseDocument(bytes, manifestSchema, `manifest ${descriptor.digest}`);
   const configBytes = await readBlob(archive, manifest.config);
   const config = parseConfig(manifest.config, configBytes);
+  const mediaType = descriptor.mediaType || manifest.mediaType || mediaTypes.ociManifest;
+  return {
+    platform: descriptor.platform ?? platformOf(config),
+    name: names[0]?.name,
+    finish: async () => ({
+      manifest: { ...descriptor, mediaType },
+      configDigest: manifest.config.digest,
+      config,
+      documents: [...documents, bytes, configBytes],
+      layers: pairLayers(
+        await ociLayers(archive, descriptor.digest, manifest),
+        config,
+        names[0]?.name ?? descriptor.digest,
+      ),
+      names,
+    }),
+  };
+}
+
+async function ociLayers(
+  archive: Archive,
+  digest: string,
+  manifest: Manifest,
+): Promise<Omit<WantedLayer, 'diffId'>[]> {
   const layers: Omit<WantedLayer, 'diffId'>[] = [];
   for (const layer of manifest.layers) {
     const compression = layerCompression(layer.mediaType);
     if (compression === undefined) {
-      throw new CriError(
-        'imageFailed',
-        `manifest ${descriptor.digest} is not an image: it holds ${layer.mediaType}`,
-      );
+      throw new CriError('imageFailed', `manifest ${digest} is not an image: it holds ${layer.mediaType}`);
     }
     const member = await archive.locate(blobName(layer.digest));
     if (!member) throw new CriError('imageFailed', `the archive does not hold layer ${layer.digest}`);
     layers.push({ digest: layer.digest, size: layer.size, compression, source: { kind: 'file', ...member } });
   }
-  const mediaType = descriptor.mediaType || manifest.mediaType || mediaTypes.ociManifest;
-  return {
-    manifest: { ...descriptor, mediaType },
-    configDigest: manifest.config.digest,
-    config,
-    documents: [...documents, bytes, configBytes],
-    layers: pairLayers(layers, config, names[0]?.name ?? descriptor.digest),
-    names,
-  };
+  return layers;
 }
 
 /** Reads an image's config; an artifact has something else in its place. */
@@ -247,72 +279,95 @@ export function parseConfig(descriptor: Descriptor, bytes: Buffer): ImageConfig 
   return parseDocument(bytes, imageConfigSchema, `image config ${descriptor.digest}`);
 }
 
+interface DockerArchive {
+  archive: Archive;
+  path: string;
+  /** The digest of a member's bytes. */
+  hash(member: Member): Promise<string>;
+}
+
 /** A docker archive has no manifest of the registry's kind; one is made from what it holds. */
 async function readDockerArchive(
-  archive: Archive,
+  docker: DockerArchive,
   manifestBytes: Buffer,
-  path: string,
+  platform: Platform,
   name: string | undefined,
 ): Promise<WantedImage[]> {
+  const { archive, path } = docker;
   const entries = parseDocument(manifestBytes, dockerManifestSchema, `manifest.json of ${path}`);
-  const images: WantedImage[] = [];
+  if (entries.length === 0)
+    throw new CriError('imageFailed', `${path} holds no images: its manifest.json is empty`);
+  const read: ReadImage[] = [];
   for (const entry of entries) {
     const configBytes = await archive.read(entry.Config);
     if (!configBytes) throw new CriError('imageFailed', `${path} does not hold the config ${entry.Config}`);
-    const configDigest = sha256(configBytes);
     const config = parseDocument(configBytes, imageConfigSchema, `${entry.Config} of ${path}`);
-    const layers: Omit<WantedLayer, 'diffId'>[] = [];
-    for (const [index, layerName] of (entry.Layers ?? []).entries()) {
-      const member = await archive.locate(layerName);
-      if (!member) throw new CriError('imageFailed', `${path} does not hold the layer ${layerName}`);
-      if ((await compressionOf(member)) !== 'none') {
-        throw new CriError(
-          'imageFailed',
-          `layer ${layerName} of ${path} is compressed, which docker save never does`,
-        );
-      }
-      // Uncompressed, a layer's digest is its diffID; it is checked as it is read.
-      layers.push({
-        digest: config.rootfs.diff_ids[index] ?? '',
-        size: member.length,
-        compression: 'none',
-        source: { kind: 'file', ...member },
-      });
-    }
-    const paired = pairLayers(layers, config, entry.RepoTags?.[0] ?? configDigest);
-    const manifest = dockerManifest(configDigest, configBytes.length, paired);
-    const digest = sha256(manifest);
-    const references = name !== undefined ? [name] : (entry.RepoTags ?? []);
-    images.push({
-      manifest: descriptorSchema.parse({
-        mediaType: mediaTypes.dockerManifest,
-        digest,
-        size: manifest.length,
-      }),
-      configDigest,
-      config,
-      documents: [manifest, configBytes],
-      layers: paired,
-      names: references.flatMap(text => {
-        const reference = parseReference(text);
-        return [formatReference(reference), `${repositoryOf(reference)}@${digest}`].map(each => ({
-          name: each,
-          target: digest,
-        }));
-      }),
+    const references = (name !== undefined ? [name] : (entry.RepoTags ?? [])).map(parseReference);
+    read.push({
+      platform: platformOf(config),
+      name: references[0] && formatReference(references[0]),
+      finish: () => dockerImage(docker, entry.Layers ?? [], config, configBytes, references),
     });
   }
-  if (images.length > 0) return images;
-  throw new CriError('imageFailed', `${path} holds no images: its manifest.json is empty`);
+  return choose(read, platform, path);
 }
 
-function dockerManifest(configDigest: string, configSize: number, layers: readonly WantedLayer[]): Buffer {
+async function dockerImage(
+  { archive, path, hash }: DockerArchive,
+  layerNames: readonly string[],
+  config: ImageConfig,
+  configBytes: Buffer,
+  references: readonly Reference[],
+): Promise<WantedImage> {
+  const configDigest = sha256(configBytes);
+  const layers: Omit<WantedLayer, 'diffId'>[] = [];
+  for (const [index, layerName] of layerNames.entries()) {
+    const member = await archive.locate(layerName);
+    if (!member) throw new CriError('imageFailed', `${path} does not hold the layer ${layerName}`);
+    const compression = await compressionOf(member);
+    // docker save compresses nothing, and uncompressed a layer's digest is its diffID, which is checked as it is read;
+    // crane, jib and Bazel keep layers as registries have them.
+    const digest = compression === 'none' ? (config.rootfs.diff_ids[index] ?? '') : await hash(member);
+    layers.push({ digest, size: member.length, compression, source: { kind: 'file', ...member } });
+  }
+  const paired = pairLayers(layers, config, references[0] ? formatReference(references[0]) : configDigest);
+  const manifest = dockerManifest(configDigest, configBytes.length, paired);
+  const digest = sha256(manifest);
+  return {
+    manifest: descriptorSchema.parse({
+      mediaType: mediaTypes.dockerManifest,
+      digest,
+      size: manifest.length,
+    }),
+    configDigest,
+    config,
+    documents: [manifest, configBytes],
+    layers: paired,
+    names: references.flatMap(reference =>
+      [formatReference(reference), `${repositoryOf(reference)}@${digest}`].map(each => ({
+        name: each,
+        target: digest,
+      })),
+    ),
+  };
+}
+
+function dockerManifest(
+  configDigest: string,
+  configSize: number,
+  layers: readonly Omit<WantedLayer, 'diffId'>[],
+): Buffer {
+  const suffixes = { none: '', gzip: '.gzip', zstd: '.zstd' };
   return Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
       mediaType: mediaTypes.dockerManifest,
       config: { mediaType: mediaTypes.dockerConfig, size: configSize, digest: configDigest },
-      layers: layers.map(({ digest, size }) => ({ mediaType: mediaTypes.dockerLayer, size, digest })),
+      layers: layers.map(({ digest, size, compression }) => ({
+        mediaType: `${mediaTypes.dockerLayer}${compression === 'sniff' ? '' : suffixes[compression]}`,
+        size,
+        digest,
+      })),
     }),
   );
 }

@@ -48,8 +48,11 @@ export interface Jobs {
   measure: { input: { path: string }; output: DiskUsage };
   /** Removes a tree; fine when it is gone. */
   remove: { input: { path: string }; output: null };
-  /** Hashes a file. */
-  hash: { input: { path: string }; output: { digest: string; size: number } };
+  /** Hashes a file, or the bytes of it that `within` names. */
+  hash: {
+    input: { path: string; within?: { offset: number; length: number } };
+    output: { digest: string; size: number };
+  };
   /** Decompresses a file into another. */
   inflate: { input: { from: string; to: string; compression: Compression }; output: null };
   /** Writes an archive. */

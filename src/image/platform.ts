@@ -1,6 +1,6 @@
 // Which of an index's images fits this node (image-spec, image-index.md, "platform"; the variant rules are
 // the ecosystem's: an arm64 node takes v8 or none, an arm node any variant up to its own).
-import type { Descriptor, Platform } from './oci.ts';
+import type { Descriptor, ImageConfig, Platform } from './oci.ts';
 
 const architectures: Readonly<Record<string, string>> = {
   x64: 'amd64',
@@ -80,6 +80,12 @@ export function choosePlatform(entries: readonly Descriptor[], wanted: Platform)
     .map(entry => ({ entry, fit: entry.platform ? platformFit(entry.platform, wanted) : 1 }))
     .filter(({ fit }) => fit > 0);
   return rated.sort((a, b) => b.fit - a.fit).map(({ entry }) => entry);
+}
+
+/** The platform that an image's config states; undefined when it states none. */
+export function platformOf({ os, architecture, variant }: ImageConfig): Platform | undefined {
+  if (os === '' && architecture === '') return undefined;
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
 }
 
 export function formatPlatform({ os, architecture, variant }: Platform): string {

@@ -22,7 +22,7 @@ import {
   parseDocument,
   sha256,
 } from './oci.ts';
-import { choosePlatform, formatPlatform, platformFit } from './platform.ts';
+import { choosePlatform, formatPlatform, platformFit, platformOf } from './platform.ts';
 import type { WorkerPool } from './pool.ts';
 import type { ImageRecord, ImageRecords } from './records.ts';
 import { formatReference, parseReference, type Reference, repositoryOf } from './reference.ts';
@@ -295,10 +295,8 @@ function checkDocument({ digest, size }: Descriptor, bytes: Buffer, what: string
 
 /** An image pulled without an index may still be for another machine. */
 function checkPlatform(config: ImageConfig, platform: Platform, digest: string): void {
-  const { os, architecture, variant } = config;
-  if (os === '' && architecture === '') return;
-  const offered = { os, architecture, ...(variant === undefined ? {} : { variant }) };
-  if (platformFit(offered, platform) > 0) return;
+  const offered = platformOf(config);
+  if (!offered || platformFit(offered, platform) > 0) return;
   throw new CriError(
     'notFound',
     `manifest ${digest} is an image for ${formatPlatform(offered)}, this node needs ${formatPlatform(platform)}`,

@@ -13,7 +13,9 @@ import {
   symlinkSync,
 } from 'node:fs';
 import { CriError } from '../errors.ts';
+import { deviceNumbers } from '../host/device-numbers.ts';
 import { fileTypes, getXattr, listXattrs, mknod, setTimes, setXattr } from '../host/files-ffi.ts';
+import { copySparse } from '../host/sparse-files.ts';
 import { fsPath, readable, type Unsettled } from './unpack.ts';
 
 const opaqueAttribute = 'trusted.overlay.opaque';
@@ -118,15 +120,14 @@ function makeParents(layer: string, lower: readonly string[], path: string): voi
 }
 
 function copyUp({ path, stat }: Found, to: string): void {
-  if (stat.isFile()) copyFileSync(fsPath(path), fsPath(to));
+  // The file's size is what its archive states: written out, its holes could fill the disk.
+  if (stat.isFile() && stat.blocks * 512 < stat.size) copySparse(fsPath(path), fsPath(to));
+  else if (stat.isFile()) copyFileSync(fsPath(path), fsPath(to));
   else if (stat.isSymbolicLink()) symlinkSync(readlinkSync(fsPath(path), 'buffer'), fsPath(to));
-  else
-    mknod(
-      to,
-      (stat.isFIFO() ? fileTypes.fifo : stat.isBlockDevice() ? fileTypes.block : fileTypes.char) |
-        (stat.mode & 0o7777),
-      stat.rdev >> 8,
-      stat.rdev & 0xff,
-    );
+  else {
+    const type = stat.isFIFO() ? fileTypes.fifo : stat.isBlockDevice() ? fileTypes.block : fileTypes.char;
+    const { major, minor } = deviceNumbers(BigInt(stat.rdev));
+    mknod(to, type | (stat.mode & 0o7777), major, minor);
+  }
   copyMetadata(path, to, stat);
 }

@@ -310,7 +310,8 @@ export function createUnpacker(rootPath: string): Unpacker {
       if (header.uid !== 0 || header.gid !== 0) fchownSync(fd, header.uid, header.gid);
       if (header.mode & bitsToSetAfterwards) fchmodSync(fd, header.mode);
       if (header.xattrs.size > 0) setAttributes(path, header);
-      if (header.mtimeNs % 1_000_000_000n === 0n) {
+      // What Node can set by the descriptor: whole seconds, and not before 1970, in whose place it puts the present.
+      if (header.mtimeNs >= 0n && header.mtimeNs % 1_000_000_000n === 0n) {
         const seconds = Number(header.mtimeNs / 1_000_000_000n);
         futimesSync(fd, seconds, seconds);
       } else setTimes(absolute(path), header.mtimeNs);

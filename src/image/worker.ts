@@ -46,10 +46,11 @@ const handlers: Handlers = {
     removeTree(path);
     return null;
   },
-  async hash({ path }, { signal }) {
+  async hash({ path, within }, { signal }) {
     const hash = createHash('sha256');
     let size = 0;
-    for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024, signal })) {
+    const range = within && { start: within.offset, end: within.offset + within.length - 1 };
+    for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024, signal, ...range })) {
       hash.update(chunk);
       size += chunk.length;
     }

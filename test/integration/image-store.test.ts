@@ -38,6 +38,11 @@ const simple = async (text: string, config?: Record<string, unknown>): Promise<I
     config ? { config } : {},
   );
 
+const foreign = async (text: string, architecture: string): Promise<Image> => {
+  const { layers } = await simple(text);
+  return makeImage(layers, { architecture });
+};
+
 async function layoutOf(image: Image, name = 'test:1'): Promise<string> {
   const path = join(
     test.directory,
@@ -95,6 +100,38 @@ describe('importing', () => {
     expect(layerDirectories()).toEqual(['1']);
   });
 
+  it.each(['gzip', 'zstd'] as const)('takes docker archives whose layers are %s', async compression => {
+    const layers = await Promise.all(
+      ['one', 'two'].map(async text =>
+        layerOf(
+          await makeTar([{ name: text, content: text }]),
+          compression,
+          compression === 'zstd' ? zstd : undefined,
+        ),
+      ),
+    );
+    const image = makeImage(layers);
+    const names = layers.map(({ digest }) => `${digest.slice(7)}.tar.${compression}`);
+    const manifest = [{ Config: 'config.json', RepoTags: ['app:1'], Layers: names }];
+    const archive = join(test.directory, 'docker.tar');
+    await writeFile(
+      archive,
+      await makeTar([
+        { name: 'config.json', content: image.config.bytes },
+        ...layers.map(({ bytes }, index) => ({ name: names[index] ?? '', content: bytes })),
+        { name: 'manifest.json', content: JSON.stringify(manifest) },
+      ]),
+    );
+    const [imported] = await test.images.import(archive);
+    expect(imported?.id).toBe(image.config.digest);
+    expect(blobs()).toEqual(expect.arrayContaining(layers.map(({ digest }) => digest.slice(7))));
+    expect(await test.images.verify()).toEqual([]);
+    const exported = join(test.directory, 'exported.tar');
+    await test.images.export(['app:1'], exported);
+    await test.images.remove('app:1');
+    expect((await test.images.import(exported))[0]?.id).toBe(image.config.digest);
+  });
+
   it('takes several images from one archive, and names one by --name', async () => {
     const images = [await simple('one'), await simple('two')];
     const layout = join(test.directory, 'several');
@@ -110,6 +147,31 @@ describe('importing', () => {
     await test.images.import(single, { name: 'quay.io/x/y:v3' });
     expect(test.images.status('quay.io/x/y:v3')).toBeDefined();
     expect(test.images.status('test:1')).toBeUndefined();
+  });
+
+  it('takes of images under one name the one for this node, and no other', async () => {
+    const images = [await simple('this'), await foreign('that', 'arm64'), await foreign('old', '386')];
+    const layout = join(test.directory, 'platforms');
+    await writeLayout(
+      layout,
+      images.map(image => ({ image, name: 'app:1' })),
+    );
+    for (const name of [undefined, 'other']) {
+      const imported = await test.images.import(layout, { name });
+      expect(imported.map(({ id }) => id)).toEqual([images[0]?.config.digest]);
+    }
+    expect(test.images.list()).toHaveLength(1);
+  });
+
+  it('refuses what is for other nodes alone: OCI layouts and docker archives', async () => {
+    const image = await foreign('that', 'arm64');
+    const layout = await layoutOf(image);
+    const refusal = /holds no image for linux\/amd64, only for linux\/arm64/;
+    await expect(test.images.import(layout)).rejects.toThrow(refusal);
+    const archive = join(test.directory, 'docker.tar');
+    execFileSync('skopeo', ['copy', '-q', `oci:${layout}:test:1`, `docker-archive:${archive}:app:2`]);
+    await expect(test.images.import(archive)).rejects.toThrow(refusal);
+    expect(test.images.list()).toEqual([]);
   });
 
   it('unpacks the same tree as umoci', async () => {

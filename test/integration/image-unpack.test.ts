@@ -1,16 +1,21 @@
 // Layers into directories: what each kind of entry becomes, and that hostile archives reach nothing outside.
 import { execFileSync } from 'node:child_process';
 import {
+  closeSync,
   existsSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,6 +53,20 @@ const isWhiteout = (path: string) =>
 const isOpaque = (path: string) => getXattr(at(path), 'trusted.overlay.opaque')?.toString() === 'y';
 
 describe('unpacking a layer', () => {
+  it.each([
+    ['-86400', -86_400_000_000_000n],
+    ['-1.5', -1_500_000_000n],
+    ['0', 0n],
+    ['1.000000001', 1_000_000_001n],
+  ])('keeps the time %s of files and directories', async (time, nanoseconds) => {
+    await unpack([
+      { name: 'd/', type: 'directory', pax: { mtime: time } },
+      { name: 'd/f', content: 'x', pax: { mtime: time } },
+    ]);
+    const times = ['d', 'd/f'].map(path => lstatSync(at(path), { bigint: true }).mtimeNs);
+    expect(times).toEqual([nanoseconds, nanoseconds]);
+  });
+
   it('makes files, directories, links, devices and fifos with their owners, modes and times', async () => {
     const mtime = new Date(1_234_567_890_000);
     await unpack([
@@ -314,6 +333,34 @@ describe('settling a layer on those below', () => {
     expect([tool.mode & 0o7777, tool.uid]).toEqual([0o4755, 2]);
     expect(statSync(at('bin')).mode & 0o777).toBe(0o711);
     expect(readFileSync(at('bin/alias'), 'utf8')).toBe('tool');
+  });
+
+  it.each(['block-device', 'character-device'] as const)('copies up a %s of large numbers', async type => {
+    await unpack([{ name: 'device', type, devmajor: 4000, devminor: 70_000 }], lower);
+    const unsettled = await unpack([{ name: 'alias', type: 'link', linkname: 'device' }]);
+    settleLayer(layer, [lower], unsettled);
+    expect(statSync(at('alias')).rdev).toBe(statSync(join(lower, 'device')).rdev);
+  });
+
+  it('copies up no more of a sparse file than its contents', async () => {
+    const size = 64 * 1024 ** 2;
+    const big = openSync(join(lower, 'big'), 'w');
+    for (const position of [70_000, size / 2, size - 5]) writeSync(big, 'data', position);
+    ftruncateSync(big, size);
+    closeSync(big);
+    writeFileSync(join(lower, 'hole'), '');
+    truncateSync(join(lower, 'hole'), size);
+    const unsettled = await unpack([
+      { name: 'alias', type: 'link', linkname: 'big' },
+      { name: 'nothing', type: 'link', linkname: 'hole' },
+    ]);
+    settleLayer(layer, [lower], unsettled);
+    for (const name of ['alias', 'nothing']) {
+      const { size: copied, blocks } = statSync(at(name));
+      expect(copied).toBe(size);
+      expect(blocks * 512).toBeLessThan(1024 ** 2);
+    }
+    execFileSync('cmp', [join(lower, 'big'), at('alias')]);
   });
 
   it('is not led out of the layer by links that stand where a hard link or its target should be', async () => {

@@ -6,6 +6,7 @@ import { CriError, codeOf, messageOf } from '../../errors.ts';
 import { acceptedManifests, maxDocumentBytes } from '../media-types.ts';
 import { answerChallenge, parseChallenges } from './auth.ts';
 import { proxyFor } from './proxy.ts';
+import { redact, secretsOf } from './redact.ts';
 import type { SendTokenRequest } from './token.ts';
 import type { HttpResponse, Transport } from './transport.ts';
 import type { RegistryAccess, RegistryHost } from './types.ts';
@@ -41,7 +42,10 @@ const firstBackoffMs = 250;
 const maxBackoffMs = 10_000;
 const maxRetryAfterMs = 30_000;
 const maxErrorBytes = 64 * 1024;
+const maxErrorCharacters = 300;
 const documentTimeoutMs = 60_000;
+/** What a refusal says beside its status is worth so long a wait. */
+const errorTextTimeoutMs = 5_000;
 
 /** Errors that another attempt at once may not meet. A refused connection or unknown name is left to kubelet's own retry. */
 const transient = new Set([
@@ -108,8 +112,9 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
       const grant = access.grants[host.host];
       const usable = grant !== undefined && grant.expiresMs > Date.now() ? grant : undefined;
       let response: HttpResponse;
+      let from: URL;
       try {
-        response = await follow(host, url, options, usable?.authorization);
+        ({ response, from } = await follow(host, url, options, usable?.authorization));
       } catch (error) {
         options.signal.throwIfAborted();
         if (error instanceof CriError) throw error;
@@ -120,6 +125,10 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
         throw unreachable(host, error);
       }
       if (response.status >= 200 && response.status < 300) return { response, host };
+      if (response.status === 401 && from.origin !== url.origin) {
+        response.body.destroy();
+        throw foreignChallenge(host, what, from);
+      }
       if (response.status === 401 && !challenged) {
         challenged = true;
         response.body.resume();
@@ -131,7 +140,9 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
         }
         throw denied(host, what, response.status, '', access.credentials !== undefined);
       }
-      const said = await errorText(response);
+      const sent: [string, string | undefined][] = [['authorization', usable?.authorization]];
+      const secrets = secretsOf(access.credentials, [...access.headers, ...host.headers, ...sent]);
+      const said = redact(await errorText(response), secrets).slice(0, maxErrorCharacters);
       if ((response.status === 429 || response.status >= 500) && attempt < maxAttempts) {
         await backOff(attempt, response.headers['retry-after'], options.signal);
         continue;
@@ -187,7 +198,10 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
     }
   }
 
-  /** Sends a request and follows redirects; authorization and the host's headers stay with the host they are for. */
+  /**
+   * Sends a request and follows redirects; authorization and the host's headers stay with the host they are for.
+   * `from` is where the answer came from in the end.
+   */
   async function follow(
     host: RegistryHost,
     first: URL,
@@ -197,9 +211,9 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
       signal,
     }: { method: 'GET' | 'HEAD'; headers: Record<string, string>; signal: AbortSignal },
     authorization: string | undefined,
-  ): Promise<HttpResponse> {
+  ): Promise<{ response: HttpResponse; from: URL }> {
     const own = {
-      ...Object.fromEntries([...access.headers, ...host.headers]),
+      ...gathered([...access.headers, ...host.headers]),
       ...(authorization ? { authorization } : {}),
     };
     let url = first;
@@ -216,7 +230,7 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
       });
       const { location } = response.headers;
       if (response.status < 301 || response.status > 308 || response.status === 304 || location === undefined)
-        return response;
+        return { response, from: url };
       response.body.resume();
       if (!URL.canParse(location, url.href))
         throw redirected(host, `to ${JSON.stringify(location)}, which is no URL`);
@@ -297,6 +311,16 @@ function mediaTypeOf({ headers }: HttpResponse): string {
   return (headers['content-type'] ?? '').split(';')[0]?.trim() ?? '';
 }
 
+/** Headers by name, in lower case; one that is given several times has all its values. */
+function gathered(headers: RegistryHost['headers']): Record<string, string | string[]> {
+  const values = new Map<string, string[]>();
+  for (const [name, value] of headers) {
+    const key = name.toLowerCase();
+    values.set(key, [...(values.get(key) ?? []), value]);
+  }
+  return Object.fromEntries([...values].map(([name, all]) => [name, all.length > 1 ? all : (all[0] ?? '')]));
+}
+
 async function readDocument(
   response: HttpResponse,
   what: string,
@@ -344,12 +368,20 @@ async function readBounded(body: IncomingMessage, limit: number): Promise<Buffer
 }
 
 /** What the registry says of an error (distribution specification, "Error Codes"). */
-async function errorText(response: HttpResponse): Promise<string> {
-  const body = await readBounded(response.body, maxErrorBytes).catch(() => Buffer.alloc(0));
-  return body.toString('utf8').replace(/\s+/g, ' ').trim().slice(0, 300);
+async function errorText({ body }: HttpResponse): Promise<string> {
+  const timer = setTimeout(() => body.destroy(new Error('it took too long')), errorTextTimeoutMs);
+  const bytes = await readBounded(body, maxErrorBytes)
+    .catch(() => Buffer.alloc(0)) // the status says enough
+    .finally(() => clearTimeout(timer));
+  return bytes.toString('utf8').replace(/\s+/g, ' ').trim();
 }
 
-async function backOff(attempt: number, retryAfter: string | undefined, signal: AbortSignal): Promise<void> {
+/** Waits before the next attempt: longer each time, and as long as the registry asks for. */
+export async function backOff(
+  attempt: number,
+  retryAfter: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   const seconds = Number(retryAfter);
   const asked =
     retryAfter !== undefined && Number.isFinite(seconds) ? Math.min(seconds * 1000, maxRetryAfterMs) : 0;
@@ -399,6 +431,14 @@ function speaksNoTls(error: unknown): boolean {
 
 function redirected(host: RegistryHost, how: string): CriError {
   return new CriError('imageFailed', `${unavailable}: registry host ${host.host} redirects ${how}`);
+}
+
+/** Who answers a challenge sends credentials to the realm it names; only the host that they are for may name one. */
+function foreignChallenge(host: RegistryHost, what: string, from: URL): CriError {
+  return new CriError(
+    'unauthenticated',
+    `registry host ${host.host} redirects ${what} to ${from.origin}, which asks for credentials: they are not sent there`,
+  );
 }
 
 function denied(

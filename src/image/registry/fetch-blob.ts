@@ -1,11 +1,12 @@
 // One blob's bytes out of a registry, in order and without a gap, whatever the connection does: a broken body
 // is taken up again where it broke (Range, RFC 9110 section 14), a stalled one is given up.
-import { CriError, codeOf, messageOf } from '../../errors.ts';
-import { createRegistryClient, unavailable } from './client.ts';
+import type { IncomingMessage } from 'node:http';
+import { CriError, messageOf } from '../../errors.ts';
+import { backOff, createRegistryClient, unavailable } from './client.ts';
 import type { Transport } from './transport.ts';
 import type { RegistrySource } from './types.ts';
 
-/** How often a body may break without a byte gained in between. */
+/** How often a body may break without `progressBytes` gained in between. */
 const maxBreaks = 4;
 /** Less than this within the progress timeout is a trickle, not progress. */
 const progressBytes = 64 * 1024;
@@ -19,56 +20,80 @@ export async function* fetchBlob(
   from: number,
   { transport, signal }: { transport: Transport; signal: AbortSignal },
 ): AsyncGenerator<Buffer> {
-  const client = createRegistryClient(source.access, transport);
+  const { access, digest, size } = source;
+  const client = createRegistryClient(access, transport);
   let position = from;
+  let ranges = true;
   let breaks = 0;
-  while (position < source.size) {
-    const { response, host } = await client.blob(source.digest, position, signal);
-    const watch = watchProgress(source.access.progressTimeoutMs, error => response.body.destroy(error));
-    // A registry that ignores Range starts over; what is here already is passed over.
-    let skip = response.status === 206 ? 0 : position;
-    const began = position;
-    try {
-      if (response.status === 206) checkRange(response.headers['content-range'], position);
-      for await (const chunk of response.body as AsyncIterable<Buffer>) {
-        watch.received(chunk.length);
-        const passed = Math.min(skip, chunk.length);
-        skip -= passed;
-        if (passed === chunk.length) continue;
-        position += chunk.length - passed;
-        yield passed === 0 ? chunk : chunk.subarray(passed);
+  let brokeAt = from;
+  let sender = access.registry;
+  let body: IncomingMessage | undefined;
+  const stall = new AbortController();
+  // One watch for all responses: many short ones are no more progress than one that trickles.
+  const watch = watchProgress(access.progressTimeoutMs, error => {
+    stall.abort(error);
+    body?.destroy(error);
+  });
+  const either = AbortSignal.any([signal, stall.signal]);
+  const givenUp = (error: unknown) =>
+    new CriError(
+      'imageFailed',
+      `${unavailable}: registry host ${sender} stopped sending blob ${digest} after ${position} of ${size} bytes: ${messageOf(error)}`,
+      { cause: error },
+    );
+
+  try {
+    while (position < size) {
+      const asked = ranges ? position : 0;
+      try {
+        const { response, host } = await client.blob(digest, asked, either);
+        sender = host.host;
+        body = response.body;
+        const began = position;
+        if (response.status === 206) checkRange(response.headers['content-range'], asked);
+        // A registry that ignores Range starts over; what is here already is passed over.
+        let skip = response.status === 206 ? 0 : position;
+        for await (const chunk of body as AsyncIterable<Buffer>) {
+          watch.received(chunk.length);
+          const passed = Math.min(skip, chunk.length);
+          skip -= passed;
+          if (passed === chunk.length) continue;
+          position += chunk.length - passed;
+          yield passed === 0 ? chunk : chunk.subarray(passed);
+        }
+        if (position >= size) return;
+        // The body ended well and the blob is short: the digest will not match; the caller says so.
+        if (position === began || response.headers['content-length'] !== undefined) return;
+        throw new Error('its body ended early');
+      } catch (error) {
+        signal.throwIfAborted();
+        if (stall.signal.aborted) throw givenUp(stall.signal.reason);
+        if (error instanceof CriError) {
+          // Some registries, and proxies before them, refuse a range of what they would send whole.
+          if (asked === 0 || error.message.startsWith(unavailable)) throw error;
+          ranges = false;
+          continue;
+        }
+        if (position - brokeAt >= progressBytes) breaks = 0;
+        brokeAt = position;
+        if (++breaks >= maxBreaks) throw givenUp(error);
+        await backOff(breaks, undefined, either).catch(() => {}); // what ended the wait ends the next attempt
+      } finally {
+        body?.destroy();
+        body = undefined;
       }
-      // The body ended well and the blob is short: the digest will not match; the caller says so.
-      if (position === began || response.headers['content-length'] !== undefined) return;
-    } catch (error) {
-      signal.throwIfAborted();
-      if (error instanceof CriError) throw error;
-      breaks = position > began ? 0 : breaks + 1;
-      if (breaks >= maxBreaks || codeOf(error) === stalled) {
-        throw new CriError(
-          'imageFailed',
-          `${unavailable}: registry host ${host.host} stopped sending blob ${source.digest} after ${position} of ${source.size} bytes: ${messageOf(error)}`,
-          { cause: error },
-        );
-      }
-    } finally {
-      watch.stop();
-      response.body.destroy();
     }
+  } finally {
+    watch.stop();
   }
 }
-
-const stalled = 'STALLED';
 
 function watchProgress(timeoutMs: number | undefined, giveUp: (error: Error) => void) {
   let inWindow = 0;
   const check = () => {
     if (inWindow >= progressBytes) inWindow = 0;
     else {
-      const error = new Error(
-        `it sent ${inWindow} bytes within ${timeoutMs} ms (image_pull_progress_timeout)`,
-      );
-      giveUp(Object.assign(error, { code: stalled }));
+      giveUp(new Error(`it sent ${inWindow} bytes within ${timeoutMs} ms (image_pull_progress_timeout)`));
     }
   };
   const timer = timeoutMs === undefined ? undefined : setInterval(check, timeoutMs);

@@ -2,6 +2,7 @@
 // Authentication"; OAuth2 for identity tokens).
 import { z } from 'zod';
 import { CriError } from '../../errors.ts';
+import { redact, secretsOf } from './redact.ts';
 import { basicAuthorization, type HttpResponse } from './transport.ts';
 import type { Credentials, Grant } from './types.ts';
 
@@ -64,7 +65,8 @@ export async function fetchToken(
   const { response, body } = await (credentials?.identityToken === undefined
     ? send(getRequest(url, service, wanted, credentials))
     : send(refreshRequest(url, service, wanted, credentials.identityToken)));
-  if (response.status !== 200) refused(url, response.status, body);
+  if (response.status !== 200)
+    refused(url, response.status, redact(body.toString('utf8'), secretsOf(credentials, [])));
   const parsed = tokenResponse.safeParse(parseJson(body));
   const token = parsed.success ? (parsed.data.token ?? parsed.data.access_token) : undefined;
   if (!token) throw new CriError('unauthenticated', `the token server ${url.host} answered without a token`);
@@ -104,8 +106,8 @@ function refreshRequest(url: URL, service: string | undefined, scope: string, id
   };
 }
 
-function refused(url: URL, status: number, body: Buffer): never {
-  const said = body.toString('utf8').slice(0, 300).replace(/\s+/g, ' ').trim();
+function refused(url: URL, status: number, text: string): never {
+  const said = text.replace(/\s+/g, ' ').trim().slice(0, 300);
   const detail = said === '' ? '' : ` (${said})`;
   if (status === 403) {
     throw new CriError('permissionDenied', `the token server ${url.host} denied access${detail}`);

@@ -11,7 +11,7 @@ import type { TlsSettings } from './types.ts';
 export interface HttpRequest {
   readonly url: URL;
   readonly method: 'GET' | 'HEAD' | 'POST';
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: Readonly<Record<string, string | string[]>>;
   readonly body?: string | undefined;
   readonly tls: TlsSettings;
   readonly proxy: URL | undefined;

@@ -291,10 +291,11 @@ export function createTarReader(handler: TarHandler): TarReader {
     if (type === undefined)
       refuse(`entry ${read.name} has the unknown type ${JSON.stringify(read.typeFlag)}`);
     const isDirectory = type === 'file' && read.name.endsWith('/');
-    if (type !== 'file') {
-      // Only files have contents; a size elsewhere is what some writers leave behind for hard links.
-      read.size = 0;
-      if (type === 'hardlink' || type === 'symlink') left = padding = 0;
+    // Before ustar a directory was a file whose name ends with a slash.
+    if (type !== 'file' || (isDirectory && read.typeFlag === '\0')) {
+      // Only files have contents. A size elsewhere says something else: what a hard link leads to, or how much a
+      // directory may hold (POSIX, ustar interchange format); Go's archive/tar reads none either.
+      read.size = left = padding = 0;
     }
     if (sparse) checkPieces(pieces, left, read);
     piece = -1;

@@ -52,6 +52,25 @@ function patch(archive: Buffer, at: number, value: string | Buffer): Buffer {
 }
 
 describe('the tar reader', () => {
+  it.each([
+    ['1', 'x', 'hardlink'],
+    ['2', 'x', 'symlink'],
+    ['3', 'x', 'char'],
+    ['4', 'x', 'block'],
+    ['5', 'x', 'directory'],
+    ['6', 'x', 'fifo'],
+    ['\0', 'x/', 'directory'],
+  ])('reads no contents for an entry of type %j, whatever its size says', async (flag, name, type) => {
+    const archive = await makeTar([{ name, content: '' }]);
+    const first = patch(patch(archive.subarray(0, 512), 156, flag), 124, '00000004000\0');
+    const rest = await makeTar([{ name: 'next', content: 'n' }]);
+    const read = readAll(Buffer.concat([first, rest]));
+    expect(read.map(({ header }) => [header.type, header.name, header.size])).toEqual([
+      [type, name, 0],
+      ['file', 'next', 1],
+    ]);
+  });
+
   it('reads the same entries however the stream is cut', async () => {
     const archive = await makeTar([
       { name: 'd/', type: 'directory', mode: 0o755 },
