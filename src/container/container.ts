@@ -3,7 +3,11 @@ import { z } from 'zod';
 import type { ContainerConfig, LinuxContainerResources } from '../cri-api/types.ts';
 import type { Collection } from '../store/store.ts';
 
-const identitySchema = z.object({ pid: z.number().int().positive(), startTime: z.string() });
+const identitySchema = z.object({
+  pid: z.number().int().positive(),
+  startTime: z.string(),
+  bootId: z.string().default(''),
+});
 const stepTimeSchema = z.object({ began: z.number(), ms: z.number() });
 const isObject = (value: unknown) => typeof value === 'object' && value !== null;
 

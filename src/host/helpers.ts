@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { killTree } from './process-tree.ts';
-import { identify, type ProcessIdentity } from './process-watch.ts';
+import { identify, isSameProcess, type ProcessIdentity } from './process-watch.ts';
 
 const mark = 'CRI_TS_HELPER_OF';
 
@@ -44,8 +44,7 @@ export async function endLeftHelpers({
   keep,
   patienceMs,
 }: LeftHelpers): Promise<HelpersEnded> {
-  const isKept = (helper: Helper) =>
-    keep.some(({ pid, startTime }) => pid === helper.pid && startTime === helper.startTime);
+  const isKept = (helper: Helper) => keep.some(monitor => isSameProcess(monitor, helper));
   const left = () => helpersOf(state).filter(helper => !isKept(helper));
   const working = () => left().filter(({ program }) => program !== monitor);
   const waitedFor = new Set<number>();

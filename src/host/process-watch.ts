@@ -1,16 +1,42 @@
 // Knows at once when a process ends, also one that is not our child (a monitor that an earlier daemon started):
 // a pidfd becomes readable when its process ends (src/host/readiness.ts waits for all of them).
-// A process is named by pid and start time, because the kernel gives pids out again.
+// A process is named by pid and start time, because the kernel gives pids out again; and by the boot, because it counts from
+// there, and a process of every boot may have the same two.
 import { readFileSync } from 'node:fs';
 import { codeOf } from '../errors.ts';
 import { check, HostError, isShortage, sys } from './libc.ts';
 import type { Readiness } from './readiness.ts';
 import { takeEnd } from './wait.ts';
 
-/** A process for good: its pid, and when it started in clock ticks since boot (proc(5), stat field 22). */
+/** A process for good. */
 export interface ProcessIdentity {
   pid: number;
+  /** When it started, in clock ticks since boot (proc(5), stat field 22). */
   startTime: string;
+  /** The kernel's id of the boot; '' when it is not known: records of earlier releases have none. */
+  bootId: string;
+}
+
+const bootId = readBootId();
+
+/** '' where the kernel tells none (gVisor). */
+function readBootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+/** Whether two names are of one process. */
+export function isSameProcess(a: ProcessIdentity, b: ProcessIdentity): boolean {
+  return a.pid === b.pid && a.startTime === b.startTime && isSameBoot(a.bootId, b.bootId);
+}
+
+/** One that is not known may be any. */
+function isSameBoot(a: string, b: string): boolean {
+  return a === b || a === '' || b === '';
 }
 
 /**
@@ -21,18 +47,19 @@ export interface ProcessIdentity {
 export function identify(pid: number): ProcessIdentity | undefined {
   const stat = readStat(pid);
   const lives = stat && stat.state !== 'Z' && stat.state !== 'X' && !stat.isEnding;
-  return lives ? { pid, startTime: stat.startTime } : undefined;
+  return lives ? { pid, startTime: stat.startTime, bootId } : undefined;
 }
 
 /** As identify, but a process that has ended and was not reaped yet is found too: our own child's status waits there. */
 export function identifyEnded(pid: number): ProcessIdentity | undefined {
   const stat = readStat(pid);
-  return stat && { pid, startTime: stat.startTime };
+  return stat && { pid, startTime: stat.startTime, bootId };
 }
 
 /** True while that very process lives. @throws HostError when it cannot be found out */
 export function isAlive(process: ProcessIdentity): boolean {
-  return identify(process.pid)?.startTime === process.startTime;
+  const now = identify(process.pid);
+  return now !== undefined && isSameProcess(now, process);
 }
 
 const exitingFlag = 0x4; // PF_EXITING
@@ -137,6 +164,7 @@ const noProcess: readonly string[] = ['ESRCH', 'ENOENT', 'EINVAL'];
 
 /** A pidfd for exactly that process; undefined when it has ended. @throws HostError when it cannot be had */
 function openPidfd(process: ProcessIdentity): number | undefined {
+  if (!isSameBoot(process.bootId, bootId)) return undefined;
   let pidfd: number;
   try {
     pidfd = check(sys.pidfdOpen(process.pid, 0), 'pidfd_open', `opening process ${process.pid}`);

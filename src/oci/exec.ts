@@ -1,6 +1,6 @@
 // Starts one command in a running container, by the runtime's `exec --detach`: the command is left as our orphan (we are
 // a subreaper) with the descriptors that we gave it as its stdio, so no process of ours stands beside it while it runs.
-import { fchownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, fchownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { kill } from 'node:process';
 import { z } from 'zod';
@@ -8,7 +8,7 @@ import { CriError } from '../errors.ts';
 import { defaultPath } from '../host/executables.ts';
 import type { OrphanReaper } from '../host/orphans.ts';
 import { killTree } from '../host/process-tree.ts';
-import { identifyEnded, type ProcessIdentity } from '../host/process-watch.ts';
+import { identify, identifyEnded, type ProcessIdentity } from '../host/process-watch.ts';
 import { type SpawnRequest, spawnChild } from '../host/spawn.ts';
 import { hostId } from '../host/userns.ts';
 import { endOf } from '../host/wait.ts';
@@ -81,8 +81,9 @@ async function startIn(
     { file: runtime.options.binary, args, env: { PATH: defaultPath }, stdio },
     signal,
   );
-  const process = ended === '' ? identifyEnded(Number(readFileSync(pidFile, 'latin1'))) : undefined;
-  if (process && !signal.aborted) return process;
+  // A runtime that was ended may have started the command all the same.
+  const process = existsSync(pidFile) ? identifyEnded(Number(readFileSync(pidFile, 'latin1'))) : undefined;
+  if (process && ended === '' && !signal.aborted) return process;
   if (process) killTree(process);
   const why =
     ended instanceof Error
@@ -101,13 +102,23 @@ async function untilEnded(request: SpawnRequest, signal: AbortSignal): Promise<s
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
   }
-  const onAbort = () => void kill(pid, 'SIGKILL');
+  const onAbort = () => killRuntime(pid);
   signal.addEventListener('abort', onAbort, { once: true });
   if (signal.aborted) onAbort();
   const end = await endOf(pid);
   signal.removeEventListener('abort', onAbort);
   if (end.signal !== undefined) return `it was ended by ${end.signal}`;
   return end.exitCode === 0 ? '' : `it exited with code ${end.exitCode}`;
+}
+
+/** With the command, of which only the runtime knows until it has written the pid file. */
+function killRuntime(pid: number): void {
+  try {
+    const runtime = identify(pid);
+    if (runtime) killTree(runtime);
+  } catch {
+    kill(pid, 'SIGKILL'); // it cannot be looked up, for want of descriptors say; it is our child, so the number is its own
+  }
 }
 
 /** Programs open /dev/stdout by name. In a user namespace the runtime cannot give them what belongs to the node's root. */

@@ -6,7 +6,11 @@ import { type IdMappings, userMappings } from '../oci/spec/namespaces.ts';
 import type { Collection } from '../store/store.ts';
 import { pluginRunSchema } from './plugin-runs.ts';
 
-const identitySchema = z.object({ pid: z.number().int().positive(), startTime: z.string() });
+const identitySchema = z.object({
+  pid: z.number().int().positive(),
+  startTime: z.string(),
+  bootId: z.string().default(''),
+});
 const stepTimeSchema = z.object({ began: z.number(), ms: z.number() });
 
 /**

@@ -42,7 +42,7 @@ it('tells how a child ended, and leaves no zombie', async () => {
 
 it('tells at once of a process that has ended before', async () => {
   const child = spawn('true');
-  const ended = { pid: child.pid ?? 0, startTime: '1' };
+  const ended = { pid: child.pid ?? 0, startTime: '1', bootId: '' };
   await once(child, 'exit');
   await new Promise<void>(resolve => {
     watch.watch(ended, () => resolve());
@@ -61,6 +61,21 @@ it('tells nothing of a process any more that is not watched any more', async () 
   process.kill(pid, 'SIGKILL');
   expect(await endOf(pid)).toMatchObject({ signal: 'SIGKILL' });
   expect(told).toBe(false);
+});
+
+it('takes a process of another boot for ended, though one of this boot has its pid and start time', async () => {
+  const pid = sleeper();
+  const now = identityOf(pid);
+  const then = { ...now, bootId: '00000000-0000-4000-8000-000000000000' };
+  expect(isAlive(then)).toBe(false);
+  expect(signalProcess(then, 9)).toBe(false);
+  await new Promise<void>(resolve => {
+    watch.watch(then, () => resolve());
+  });
+  // A record of an earlier release does not say of which boot it is.
+  expect(isAlive({ ...now, bootId: '' })).toBe(true);
+  expect(signalProcess(now, 9)).toBe(true);
+  await endOf(pid);
 });
 
 describe('while no descriptors are left', () => {
