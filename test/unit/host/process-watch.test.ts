@@ -64,7 +64,7 @@ it('tells nothing of a process any more that is not watched any more', async () 
 });
 
 it('takes a process of another boot for ended, though one of this boot has its pid and start time', async () => {
-  const pid = sleeper();
+  const pid = await sleeper();
   const now = identityOf(pid);
   const then = { ...now, bootId: '00000000-0000-4000-8000-000000000000' };
   expect(isAlive(then)).toBe(false);
