@@ -26,7 +26,7 @@ import { choosePlatform, formatPlatform, platformFit, platformOf } from './platf
 import type { WorkerPool } from './pool.ts';
 import type { ImageRecord, ImageRecords } from './records.ts';
 import { formatReference, parseReference, type Reference, repositoryOf } from './reference.ts';
-import { type AuthConfig, readCredentials } from './registry/auth.ts';
+import { type AuthConfig, credentialsByHost } from './registry/auth.ts';
 import { createRegistryClient, type RegistryClient } from './registry/client.ts';
 import { registryHosts } from './registry/hosts.ts';
 import type { Transport } from './registry/transport.ts';
@@ -136,15 +136,11 @@ async function openAccess(
   auth: AuthConfig | undefined,
 ): Promise<RegistryAccess> {
   const hosts = await registryHosts(reference.host, parts.configPaths);
-  const first = hosts[0]?.host ?? reference.host;
   return {
     registry: reference.host,
     repository: reference.path,
     hosts,
-    // The pod's secret is for the registry that the image names, and for the mirrors that stand in for it.
-    credentials:
-      readCredentials(auth, reference.host === 'docker.io' ? 'docker.io' : reference.host) ??
-      readCredentials(auth, first),
+    credentials: credentialsByHost(auth, hosts),
     headers: parts.headers,
     proxy: parts.proxy,
     progressTimeoutMs: parts.progressTimeoutMs,
