@@ -347,6 +347,21 @@ describe('what is told of images', () => {
     await test.images.rootfs.unmount('c1');
   });
 
+  it('is told of one file system when all lies on one, and of two when not', async () => {
+    const mountpoints = async () => {
+      const { images, containers } = await test.images.fsInfo();
+      return [images.mountpoint, containers.mountpoint];
+    };
+    const containers = join(test.root, 'containers');
+    expect(await mountpoints()).toEqual([containers, containers]);
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', containers]);
+    try {
+      expect(await mountpoints()).toEqual([join(test.root, 'layers'), containers]);
+    } finally {
+      execFileSync('umount', [containers]);
+    }
+  });
+
   it('is measured without a worker process where little is to be measured, and keeps none for long otherwise', async () => {
     expect((await test.images.fsInfo()).images.usedBytes).toBeGreaterThan(0);
     expect(workers()).toEqual([]);
