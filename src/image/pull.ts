@@ -118,7 +118,9 @@ async function resolveImage(
   const chosen = await chooseManifest(parts, client, top, documents, signal, 0);
   const manifest = readManifest(chosen);
   const config = await fetchConfig(parts, client, manifest, signal);
-  checkPlatform(config.config, parts.platform, chosen.descriptor.digest);
+  const { digest, platform } = chosen.descriptor;
+  // As with containerd: who names a manifest itself gets it, whatever it was built for.
+  if (digest !== top.descriptor.digest && !platform) checkPlatform(config.config, parts.platform, digest);
   const image: WantedImage = {
     manifest: chosen.descriptor,
     configDigest: manifest.config.digest,
@@ -289,7 +291,7 @@ function checkDocument({ digest, size }: Descriptor, bytes: Buffer, what: string
     throw new CriError('imageFailed', `${what} ${digest} has ${bytes.length} bytes, ${size} were stated`);
 }
 
-/** An image pulled without an index may still be for another machine. */
+/** An index need not say for which machine an image is; its config does. */
 function checkPlatform(config: ImageConfig, platform: Platform, digest: string): void {
   const offered = platformOf(config);
   if (!offered || platformFit(offered, platform) > 0) return;
