@@ -93,7 +93,7 @@ export interface ResolvedImage extends ImageSummary {
 }
 
 export interface ImageFsUsage {
-  /** A directory on the file system that holds the images. */
+  /** A directory on the file system; the same one for all that lies on one file system. */
   mountpoint: string;
   usedBytes: number;
   inodesUsed: number;
@@ -364,6 +364,10 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
         ...written.map(id => measure(join(root, 'containers', id))),
       ]);
       const timestampNs = BigInt(now()) * 1_000_000n;
+      // kubelet takes two mountpoints for two file systems, and evicts and collects for each by itself.
+      const inContainers = join(root, 'containers');
+      const [ofLayers, ofContainers] = await Promise.all([stat(layers.directory), stat(inContainers)]);
+      const inImages = ofLayers.dev === ofContainers.dev ? inContainers : layers.directory;
       const total = (parts: DiskUsage[], mountpoint: string): ImageFsUsage => ({
         mountpoint,
         usedBytes: parts.reduce((sum, part) => sum + part.bytes, 0),
@@ -371,8 +375,8 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
         timestampNs,
       });
       return {
-        images: total([inContent, inLayers, own], layers.directory),
-        containers: total([containers, ...writable], join(root, 'containers')),
+        images: total([inContent, inLayers, own], inImages),
+        containers: total([containers, ...writable], inContainers),
       };
     },
     async pull(reference, pullOptions = {}) {

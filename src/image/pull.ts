@@ -26,7 +26,7 @@ import { choosePlatform, formatPlatform, platformFit, platformOf } from './platf
 import type { WorkerPool } from './pool.ts';
 import type { ImageRecord, ImageRecords } from './records.ts';
 import { formatReference, parseReference, type Reference, repositoryOf } from './reference.ts';
-import { type AuthConfig, readCredentials } from './registry/auth.ts';
+import { type AuthConfig, credentialsByHost } from './registry/auth.ts';
 import { createRegistryClient, type RegistryClient } from './registry/client.ts';
 import { registryHosts } from './registry/hosts.ts';
 import type { Transport } from './registry/transport.ts';
@@ -118,7 +118,9 @@ async function resolveImage(
   const chosen = await chooseManifest(parts, client, top, documents, signal, 0);
   const manifest = readManifest(chosen);
   const config = await fetchConfig(parts, client, manifest, signal);
-  checkPlatform(config.config, parts.platform, chosen.descriptor.digest);
+  const { digest, platform } = chosen.descriptor;
+  // As with containerd: who names a manifest itself gets it, whatever it was built for.
+  if (digest !== top.descriptor.digest && !platform) checkPlatform(config.config, parts.platform, digest);
   const image: WantedImage = {
     manifest: chosen.descriptor,
     configDigest: manifest.config.digest,
@@ -136,15 +138,11 @@ async function openAccess(
   auth: AuthConfig | undefined,
 ): Promise<RegistryAccess> {
   const hosts = await registryHosts(reference.host, parts.configPaths);
-  const first = hosts[0]?.host ?? reference.host;
   return {
     registry: reference.host,
     repository: reference.path,
     hosts,
-    // The pod's secret is for the registry that the image names, and for the mirrors that stand in for it.
-    credentials:
-      readCredentials(auth, reference.host === 'docker.io' ? 'docker.io' : reference.host) ??
-      readCredentials(auth, first),
+    credentials: credentialsByHost(auth, hosts),
     headers: parts.headers,
     proxy: parts.proxy,
     progressTimeoutMs: parts.progressTimeoutMs,
@@ -293,7 +291,7 @@ function checkDocument({ digest, size }: Descriptor, bytes: Buffer, what: string
     throw new CriError('imageFailed', `${what} ${digest} has ${bytes.length} bytes, ${size} were stated`);
 }
 
-/** An image pulled without an index may still be for another machine. */
+/** An index need not say for which machine an image is; its config does. */
 function checkPlatform(config: ImageConfig, platform: Platform, digest: string): void {
   const offered = platformOf(config);
   if (!offered || platformFit(offered, platform) > 0) return;

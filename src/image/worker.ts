@@ -167,6 +167,8 @@ function stepBack(): void {
 
 if (process.send) {
   stepBack();
+  // Whatever the daemon's is: files of layers are made with the modes that they are to have.
+  process.umask(0o022);
   // The daemon is gone, perhaps killed: what is half done has no record and is swept at the next start.
   process.on('disconnect', () => process.exit(0));
   serve(message => process.send?.(message));

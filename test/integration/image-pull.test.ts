@@ -150,7 +150,9 @@ describe('a plain registry', () => {
     await pushManifest(registry, 'e', 'outer', outer);
     expect(await test.images.pull(`${registry.address}/e:outer`)).toBe(wanted.config.digest);
     expect(test.images.list()[0]?.repoDigests).toEqual([`${registry.address}/e@${outer.digest}`]);
-    await expect(test.images.pull(`${registry.address}/e:o`)).rejects.toMatchObject({
+    const unsaid = makeIndex([{ blob: other.manifest }]);
+    await pushManifest(registry, 'e', 'unsaid', unsaid);
+    await expect(test.images.pull(`${registry.address}/e:unsaid`)).rejects.toMatchObject({
       kind: 'notFound',
       message: expect.stringMatching(/an image for linux\/arm64\/v8, this node needs linux\/amd64/),
     });
@@ -159,6 +161,20 @@ describe('a plain registry', () => {
     await expect(test.images.pull(`${registry.address}/e:foreign`)).rejects.toThrow(
       /no image for linux\/amd64, only for linux\/arm64/,
     );
+  });
+
+  it('gives a manifest that is named itself, whatever its platform, as containerd does', async () => {
+    const other = await simple('other', { architecture: 'arm64', variant: 'v8' });
+    await pushImage(registry, 'platform', 'other', other);
+    expect(await test.images.pull(`${registry.address}/platform:other`)).toBe(other.config.digest);
+  });
+
+  it('gives the image for 32 bits where there is none for 64', async () => {
+    const older = await simple('older', { architecture: '386' });
+    await pushImage(registry, 'platform', 'older', older);
+    const index = makeIndex([{ blob: older.manifest, platform: { os: 'linux', architecture: '386' } }]);
+    await pushManifest(registry, 'platform', 'index', index);
+    expect(await test.images.pull(`${registry.address}/platform:index`)).toBe(older.config.digest);
   });
 
   it('gives an image of 120 layers, equal ones among them', async () => {

@@ -205,6 +205,23 @@ describe('importing', () => {
     expect(execFileSync('diff', ['-r', mounted, join(bundle, 'rootfs')], { encoding: 'utf8' })).toBe('');
   });
 
+  it('keeps the modes of files whatever the umask of the daemon is', async () => {
+    const archive = await makeTar([
+      { name: 'implicit/file', content: 'x', mode: 0o644 },
+      { name: 'd/', type: 'directory', mode: 0o755 },
+    ]);
+    const before = process.umask(0o077);
+    try {
+      await test.images.import(await layoutOf(makeImage([layerOf(archive)])));
+    } finally {
+      process.umask(before);
+    }
+    const modes = ['', 'implicit', 'implicit/file', 'd'].map(
+      path => statSync(join(test.root, 'layers/1', path)).mode & 0o7777,
+    );
+    expect(modes).toEqual([0o755, 0o755, 0o644, 0o755]);
+  });
+
   it('says what is wrong with a file that is no image, and keeps nothing of it', async () => {
     const bad = join(test.directory, 'bad');
     await writeFile(bad, 'this is not a tar archive, and it is longer than one block '.repeat(20));
@@ -330,6 +347,21 @@ describe('what is told of images', () => {
     expect(containers.usedBytes).toBe(du(join(test.root, 'containers'))[0]);
     expect((await test.images.rootfs.usage('c1')).bytes).toBe(du(join(test.root, 'containers/c1/upper'))[0]);
     await test.images.rootfs.unmount('c1');
+  });
+
+  it('is told of one file system when all lies on one, and of two when not', async () => {
+    const mountpoints = async () => {
+      const { images, containers } = await test.images.fsInfo();
+      return [images.mountpoint, containers.mountpoint];
+    };
+    const containers = join(test.root, 'containers');
+    expect(await mountpoints()).toEqual([containers, containers]);
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', containers]);
+    try {
+      expect(await mountpoints()).toEqual([join(test.root, 'layers'), containers]);
+    } finally {
+      execFileSync('umount', [containers]);
+    }
   });
 
   it('is measured without a worker process where little is to be measured, and keeps none for long otherwise', async () => {

@@ -3,7 +3,7 @@
 import { CriError } from '../../errors.ts';
 import type { SendTokenRequest } from './token.ts';
 import { basicAuthorization } from './transport.ts';
-import type { Credentials, Grant } from './types.ts';
+import type { Credentials, Grant, RegistryHost } from './types.ts';
 
 export interface Challenge {
   scheme: 'basic' | 'bearer';
@@ -41,6 +41,23 @@ export function readCredentials(auth: AuthConfig | undefined | null, host: strin
     );
   }
   return { username: decoded.slice(0, colon), password: decoded.slice(colon + 1).replace(/\0+$/, '') };
+}
+
+/**
+ * The credentials in an AuthConfig for each of the hosts that may have them, mirrors among them: the host that it names,
+ * or all when it names none, as with containerd. kubelet names none.
+ * @throws CriError invalidArgument as readCredentials does.
+ */
+export function credentialsByHost(
+  auth: AuthConfig | undefined,
+  hosts: readonly Pick<RegistryHost, 'host'>[],
+): Record<string, Credentials> {
+  const found: Record<string, Credentials> = {};
+  for (const { host } of hosts) {
+    const credentials = readCredentials(auth, host);
+    if (credentials) found[host] = credentials;
+  }
+  return found;
 }
 
 function isFor(serverAddress: string, host: string): boolean {

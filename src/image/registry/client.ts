@@ -138,10 +138,10 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
           attempt--;
           continue;
         }
-        throw denied(host, what, response.status, '', access.credentials !== undefined);
+        throw denied(host, what, response.status, '', access.credentials[host.host] !== undefined);
       }
       const sent: [string, string | undefined][] = [['authorization', usable?.authorization]];
-      const secrets = secretsOf(access.credentials, [...access.headers, ...host.headers, ...sent]);
+      const secrets = secretsOf(access.credentials[host.host], [...access.headers, ...host.headers, ...sent]);
       const said = redact(await errorText(response), secrets).slice(0, maxErrorCharacters);
       if ((response.status === 429 || response.status >= 500) && attempt < maxAttempts) {
         await backOff(attempt, response.headers['retry-after'], options.signal);
@@ -183,7 +183,7 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
     };
     try {
       const grant = await answerChallenge(parseChallenges(header), {
-        credentials: access.credentials,
+        credentials: access.credentials[host.host],
         scope,
         secure: host.scheme === 'https' && !host.plainFallback,
         send,

@@ -59,7 +59,8 @@ export interface RegistryAccess {
   readonly repository: string;
   /** In the order in which they are tried. */
   readonly hosts: readonly RegistryHost[];
-  readonly credentials: Credentials | undefined;
+  /** What is for which host; a host that is not in it is asked without. */
+  readonly credentials: Readonly<Record<string, Credentials>>;
   /** Sent with every request to these hosts. */
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly proxy: ProxySettings;

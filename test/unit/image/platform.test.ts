@@ -25,7 +25,18 @@ describe('the choice of a platform', () => {
     [linux('arm', 'v6'), linux('arm', 'v7'), true],
     [linux('arm', 'v7'), linux('arm', 'v6'), false],
     [linux('amd64', 'v3'), linux('amd64'), false],
-    [linux('386'), linux('amd64'), false],
+    [linux('amd64', 'v2'), linux('amd64', 'v3'), true],
+    [linux('386'), linux('amd64'), true],
+    [linux('i386'), linux('amd64', 'v3'), true],
+    [linux('amd64'), linux('386'), false],
+    [linux('arm', 'v7'), linux('arm64'), true],
+    [linux('arm', 'v8'), linux('arm64', 'v8'), true],
+    [linux('arm64'), linux('arm', 'v7'), false],
+    [linux('arm64', 'v8.2'), linux('arm64'), false],
+    [linux('arm64', 'v8.2'), linux('arm64', 'v8.4'), true],
+    [linux('arm64', 'v8.5'), linux('arm64', 'v9'), true],
+    [linux('arm64', 'v8.6'), linux('arm64', 'v9'), false],
+    [linux('riscv64'), linux('riscv64'), true],
     [{ os: 'windows', architecture: 'amd64' }, linux('amd64'), false],
   ])('takes %j on a node of %j: %s', (offered, wanted, fits) => {
     expect(platformFit(offered, wanted) > 0).toBe(fits);
@@ -37,6 +48,16 @@ describe('the choice of a platform', () => {
       'v7',
       'v6',
       'v5',
+    ]);
+  });
+
+  it.each([
+    [linux('386'), linux('amd64')],
+    [linux('arm', 'v8'), linux('arm64')],
+  ])("prefers the node's own architecture to %j", (older, own) => {
+    expect(choosePlatform([entry(older), entry(own)], own).map(({ platform }) => platform)).toEqual([
+      own,
+      older,
     ]);
   });
 

@@ -1,5 +1,6 @@
 // The registry client against registries that lie, without workers and stores around it.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { credentialsByHost } from '../../../src/image/registry/auth.ts';
 import { createRegistryClient, type RegistryClient } from '../../../src/image/registry/client.ts';
 import { fetchBlob } from '../../../src/image/registry/fetch-blob.ts';
 import { registryHosts } from '../../../src/image/registry/hosts.ts';
@@ -32,7 +33,7 @@ async function accessTo(liar: Liar, settings: Partial<RegistryAccess> = {}): Pro
     registry: liar.address,
     repository: 'app',
     hosts: await registryHosts(liar.address, []),
-    credentials: undefined,
+    credentials: {},
     headers: [],
     proxy: { http: undefined, https: undefined, no: undefined },
     progressTimeoutMs: undefined,
@@ -60,7 +61,9 @@ describe('a host that a registry redirects to', () => {
         response.writeHead(307, { location: `http://${other.address}/elsewhere` }).end();
         return true;
       });
-      const client = await clientOf(liar, { credentials: { username: 'user', password: 'secret' } });
+      const client = await clientOf(liar, {
+        credentials: { [liar.address]: { username: 'user', password: 'secret' } },
+      });
       await expect(client.document(blob.digest, signal)).rejects.toMatchObject({
         kind: 'unauthenticated',
         message: expect.stringContaining(
@@ -135,6 +138,37 @@ describe('a blob', () => {
   });
 });
 
+describe('a mirror', () => {
+  const auth = { username: 'user', password: 'secret' };
+  const challenge: TakeOver = ({ headers }, response) => {
+    if (headers.authorization !== undefined) return false;
+    response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end();
+    return true;
+  };
+
+  /** Asks for a document with the mirror before the upstream; tells which of them got credentials. */
+  async function ask(serverAddress: (upstream: string, mirror: string) => string | undefined) {
+    const [mirror, upstream] = [await serve(challenge), await serve(challenge)];
+    const hosts = [mirror, upstream].map(({ address }) => registryHosts(address, []));
+    const all = (await Promise.all(hosts)).flat();
+    const named = serverAddress(upstream.address, mirror.address);
+    const credentials = credentialsByHost({ ...auth, ...(named ? { serverAddress: named } : {}) }, all);
+    const client = await clientOf(upstream, { hosts: all, credentials });
+    await client.document(blob.digest, signal);
+    const got = ({ requests }: Liar) => requests.some(({ headers }) => headers.authorization !== undefined);
+    return { mirror: got(mirror), upstream: got(upstream) };
+  }
+
+  it('gets no credentials that are for the upstream by name', async () => {
+    expect(await ask(upstream => `https://${upstream}/v1/`)).toEqual({ mirror: false, upstream: true });
+  });
+
+  it('gets the credentials that name it, and those that name nobody', async () => {
+    expect(await ask((_, mirror) => mirror)).toEqual({ mirror: true, upstream: false });
+    expect(await ask(() => undefined)).toEqual({ mirror: true, upstream: false });
+  });
+});
+
 describe('a refusal', () => {
   it('whose text never comes is told without it', async () => {
     const liar = await serve((_, response) => {
@@ -160,7 +194,7 @@ describe('a refusal', () => {
       return true;
     });
     const client = await clientOf(liar, {
-      credentials: { username: 'user', password: 'the "secret"' },
+      credentials: { [liar.address]: { username: 'user', password: 'the "secret"' } },
       headers: [['x-api-key', 'another-secret']],
     });
     const error = await client.document(blob.digest, signal).catch(String);
@@ -178,7 +212,9 @@ describe('a refusal', () => {
           .end();
       return true;
     });
-    const client = await clientOf(liar, { credentials: { username: 'user', password: 'secret' } });
+    const client = await clientOf(liar, {
+      credentials: { [liar.address]: { username: 'user', password: 'secret' } },
+    });
     await expect(client.document(blob.digest, signal)).rejects.toThrow('(you sent Basic [redacted])');
   });
 });
