@@ -374,6 +374,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
       watch,
       orphans,
       drainMs: config.limits.drainExecSyncIoTimeoutMs,
+      log,
     }),
     log,
   });
