@@ -9,7 +9,7 @@ import { makeSpec, readSpec, removeIdmappedMounts, updateResources } from './con
 import { checkpointContainer, checkpointNames, letGo } from './container/checkpoint.ts';
 import { type Container, containerRecordSchema, nowNs } from './container/container.ts';
 import { createContainers } from './container/containers.ts';
-import { execSync } from './container/exec-sync.ts';
+import { execSync, outputRoom } from './container/exec-sync.ts';
 import { bundlePath, type ContainerHost, containerPlans, stopPlan } from './container/lifecycle.ts';
 import { requireOwnLog } from './container/log-path.ts';
 import {
@@ -413,6 +413,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
         containerId: container.id,
         bundle: bundlePath(state, container.id),
         drainMs: config.limits.drainExecSyncIoTimeoutMs,
+        maxOutputBytes: outputRoom(config.server.maxSendBytes),
       };
       return execSync(whole, { runtime: handler(container.handler).runtime, watch, orphans }, signal);
     },
