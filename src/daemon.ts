@@ -9,7 +9,7 @@ import { makeSpec, readSpec, removeIdmappedMounts, updateResources } from './con
 import { checkpointContainer, checkpointNames, letGo } from './container/checkpoint.ts';
 import { type Container, containerRecordSchema, nowNs } from './container/container.ts';
 import { createContainers } from './container/containers.ts';
-import { execSync } from './container/exec-sync.ts';
+import { execSync, outputRoom } from './container/exec-sync.ts';
 import { bundlePath, type ContainerHost, containerPlans, stopPlan } from './container/lifecycle.ts';
 import { requireOwnLog } from './container/log-path.ts';
 import {
@@ -37,7 +37,7 @@ import { gatherHostFacts } from './host/facts.ts';
 import { startHeapCare } from './host/heap.ts';
 import { endLeftHelpers, markHelpers } from './host/helpers.ts';
 import { openHostThread } from './host/host-thread.ts';
-import { lockFile } from './host/lock.ts';
+import { type FileLock, lockFile } from './host/lock.ts';
 import { startOrphanReaper } from './host/orphans.ts';
 import { becomeSubreaper, type ProcessIdentity, startProcessWatch } from './host/process-watch.ts';
 import { startReadiness } from './host/readiness.ts';
@@ -101,13 +101,10 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   for (const directory of [state, join(state, 'containers'), join(state, 'sandboxes')]) {
     makeDirectoriesSync(directory, 0o711);
   }
-  const lock = lockFile(join(root, 'lock'));
-  if (!lock) {
-    throw new CriError(
-      'alreadyExists',
-      `another cri-ts runs on the root ${root}: stop it, or choose another --root`,
-    );
-  }
+  const directoryLocks = [
+    lockDirectory(root, 'lock', `the root ${root}: stop it, or choose another --root`),
+    lockDirectory(state, 'state.lock', `the state directory ${state}: stop it, or choose another --state`),
+  ];
   const telemetry = await startTelemetry(config, version, plainLog);
   const { log } = telemetry;
   becomeSubreaper();
@@ -374,6 +371,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
       watch,
       orphans,
       drainMs: config.limits.drainExecSyncIoTimeoutMs,
+      log,
     }),
     log,
   });
@@ -412,6 +410,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
         containerId: container.id,
         bundle: bundlePath(state, container.id),
         drainMs: config.limits.drainExecSyncIoTimeoutMs,
+        maxOutputBytes: outputRoom(config.server.maxSendBytes),
       };
       return execSync(whole, { runtime: handler(container.handler).runtime, watch, orphans }, signal);
     },
@@ -494,9 +493,19 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
       readiness.close();
       await thread.close();
       await store.close();
-      lock.release();
+      for (const lock of directoryLocks) lock.release();
     },
   };
+}
+
+/**
+ * Keeps other daemons off a directory. Each of them: with one state directory and two roots, they would take each other's
+ * runtimes and monitors for leftovers, and kill them. @throws CriError alreadyExists
+ */
+function lockDirectory(directory: string, name: string, what: string): FileLock {
+  const lock = lockFile(join(directory, name));
+  if (!lock) throw new CriError('alreadyExists', `another cri-ts runs on ${what}`);
+  return lock;
 }
 
 async function createHandlers(

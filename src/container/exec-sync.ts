@@ -16,6 +16,8 @@ export interface ExecSyncRequest {
   timeoutMs: number;
   /** How long other processes may hold the output open after the command ended; undefined = until the timeout. */
   drainMs: number | undefined;
+  /** Bytes kept of both streams together; what is beyond is dropped, and the command goes on. */
+  maxOutputBytes: number;
 }
 
 export interface ExecSyncResult {
@@ -24,8 +26,15 @@ export interface ExecSyncResult {
   exitCode: number;
 }
 
-/** Bytes kept of each stream; what is beyond is dropped, and the command goes on. As kubelet's own bound. */
-const maxOutputBytes = 16 * 1024 * 1024;
+/** The contract's bound of the output, and kubelet's of a whole message. */
+const maxMessageBytes = 16 * 1024 * 1024;
+/** An answer's bytes besides the output: lengths, the exit code. */
+const framingBytes = 1024;
+
+/** How much output goes into an answer that may be `maxSendBytes` long: one that is too long would not be sent at all. */
+export function outputRoom(maxSendBytes: number): number {
+  return Math.max(0, Math.min(maxSendBytes, maxMessageBytes) - framingBytes);
+}
 
 /** What runs it. */
 export interface ExecHost {
@@ -47,7 +56,8 @@ export async function execSync(
   const timeout = timeoutMs > 0 ? AbortSignal.timeout(timeoutMs) : undefined;
   const givenUp = timeout ? AbortSignal.any([signal, timeout]) : signal;
   const pipes = makePipes([pipeOutOfChild, pipeOutOfChild]);
-  const output = [collect(pipes[0].stream), collect(pipes[1].stream)] as const;
+  const room = { bytes: request.maxOutputBytes };
+  const output = [collect(pipes[0].stream, room), collect(pipes[1].stream, room)] as const;
   try {
     const stdio = [undefined, pipes[0].childFd, pipes[1].childFd] as const;
     const process = await startCommand({ containerId, bundle, command, stdio }, host, givenUp)
@@ -95,13 +105,13 @@ interface Output {
   ended: Promise<void>;
 }
 
-function collect(stream: Readable): Output {
+/** Keeps what comes while there is room, which both streams share. */
+function collect(stream: Readable, room: { bytes: number }): Output {
   const chunks: Buffer[] = [];
-  let size = 0;
   stream.on('data', (chunk: Buffer) => {
-    const room = maxOutputBytes - size;
-    if (room > 0) chunks.push(chunk.subarray(0, room));
-    size += chunk.length;
+    const kept = chunk.subarray(0, room.bytes);
+    if (kept.length > 0) chunks.push(kept);
+    room.bytes -= kept.length;
   });
   const ended = new Promise<void>(resolve => {
     stream.once('end', resolve);

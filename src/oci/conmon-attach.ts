@@ -72,12 +72,15 @@ function inPackets(): Transform {
   });
 }
 
-/** Sets the size of the container's terminal. A container that has ended has none, which is no error. */
+/**
+ * Sets the size of the container's terminal. No errors are a container that has ended, which has none (ENXIO, ENOENT), and
+ * a conmon that waits for a client to read and looks at nothing else meanwhile (EAGAIN, once its fifo is full): then the
+ * terminal keeps the size it has. @throws what else hinders it, such as a want of descriptors
+ */
 export function resizeThroughConmon(bundle: string, { width, height }: TerminalSize): void {
   try {
     tellConmon(bundle, `1 ${Math.min(height, maxCells)} ${Math.min(width, maxCells)}\n`);
   } catch (error) {
-    const code = codeOf(error);
-    if (code !== 'ENXIO' && code !== 'ENOENT') throw error;
+    if (!['ENXIO', 'ENOENT', 'EAGAIN'].includes(codeOf(error) ?? '')) throw error;
   }
 }

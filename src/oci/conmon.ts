@@ -195,7 +195,7 @@ async function killed(pid: number): Promise<void> {
 // Messages on conmon's control fifo are `TYPE HEIGHT WIDTH`: 1 resizes the terminal, 2 reopens the log.
 const reopenLogs = '2 0 0\n';
 
-/** Writes to the fifo `ctl` in the bundle, without waiting for a conmon that does not read. @throws ENXIO when none does */
+/** Writes to the fifo `ctl` in the bundle, without waiting for a conmon that does not read. @throws ENXIO without a conmon, EAGAIN when the fifo is full */
 export function tellConmon(bundle: string, message: string): void {
   const fd = openSync(join(bundle, 'ctl'), constants.O_WRONLY | constants.O_NONBLOCK);
   try {

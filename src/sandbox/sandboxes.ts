@@ -110,7 +110,7 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       if (sandbox.pause?.pid !== pause.pid || sandbox.phase !== 'ready') return;
       sandbox.phase = 'notready';
       log.warn({ sandbox: sandbox.id, pid: pause.pid }, 'pause process ended by itself: sandbox is NOTREADY');
-      void sandbox.save();
+      void saveOrLog(sandbox);
       options.onPauseEnded(sandbox);
     });
   }
@@ -189,7 +189,19 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       'pause process ended while the daemon was away: sandbox is NOTREADY',
     );
     sandbox.phase = 'notready';
-    await sandbox.save();
+    await saveOrLog(sandbox);
+  }
+
+  /** Saves what has happened to it. Without that the next daemon finds READY on record, and the pause process gone as this one did. */
+  async function saveOrLog(sandbox: Sandbox): Promise<void> {
+    await sandbox
+      .save()
+      .catch(error =>
+        log.error(
+          { sandbox: sandbox.id, err: error },
+          'that the sandbox is NOTREADY could not be put on record',
+        ),
+      );
   }
 
   /** Undoes as far as possible now; what fails stays owed, and is NOTREADY for the client to stop. */

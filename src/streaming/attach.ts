@@ -2,9 +2,12 @@
 // clients may come and go; what was written before one came, it does not see.
 import type { Writable } from 'node:stream';
 import type { ProcessIdentity, ProcessWatch } from '../host/process-watch.ts';
+import type { TerminalSize } from '../host/pty.ts';
 import type { Readiness } from '../host/readiness.ts';
+import type { Logger } from '../log.ts';
 import { type Attachment, attachToConmon, outputOf, resizeThroughConmon } from '../oci/conmon-attach.ts';
 import { copy, discard } from './copy.ts';
+import { followSizes } from './follow-sizes.ts';
 import type { RemoteStreams } from './remote-command/streams.ts';
 import type { AttachBackend } from './requests.ts';
 
@@ -26,6 +29,7 @@ export interface AttachTarget {
 export interface AttachParts {
   readonly readiness: Readiness;
   readonly watch: ProcessWatch;
+  readonly log: Logger;
   /** @throws CriError notFound, or wrongState when it does not run */
   target(containerId: string): AttachTarget;
 }
@@ -36,7 +40,7 @@ export interface AttachParts {
  */
 const lastOutputMs = 5_000;
 
-export function createAttachBackend({ readiness, watch, target: find }: AttachParts): AttachBackend {
+export function createAttachBackend({ readiness, watch, log, target: find }: AttachParts): AttachBackend {
   return {
     async attach(request, streams) {
       const target = find(request.containerId);
@@ -47,7 +51,10 @@ export function createAttachBackend({ readiness, watch, target: find }: AttachPa
         watch.watch(target.init, () => {
           timer = setTimeout(() => attachment.output.destroy(), lastOutputMs);
         });
-      if (target.tty) void followSizes(streams.sizes, target.bundle);
+      if (target.tty) {
+        const set = (size: TerminalSize) => resizeThroughConmon(target.bundle, size);
+        void followSizes({ sizes: streams.sizes, set, containerId: target.id, log });
+      }
       if (streams.stdin && target.stdin) feed(streams.stdin, attachment);
       else if (streams.stdin) discard(streams.stdin);
       try {
@@ -89,10 +96,6 @@ function feed(stdin: NonNullable<RemoteStreams['stdin']>, { input }: Attachment)
     input.destroy();
     discard(stdin);
   });
-}
-
-async function followSizes(sizes: RemoteStreams['sizes'], bundle: string): Promise<void> {
-  for await (const size of sizes) resizeThroughConmon(bundle, size);
 }
 
 function untilGone(work: Promise<void>, signal: AbortSignal): Promise<void> {

@@ -9,6 +9,7 @@ import type { HostThread } from '../host/host-thread.ts';
 import type { OrphanReaper } from '../host/orphans.ts';
 import type { ProcessWatch } from '../host/process-watch.ts';
 import type { Readiness } from '../host/readiness.ts';
+import type { Logger } from '../log.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import type { Sandboxes } from '../sandbox/sandboxes.ts';
 import { createAttachBackend } from './attach.ts';
@@ -27,10 +28,11 @@ export interface BackendParts {
   readonly orphans: OrphanReaper;
   /** How long other processes may hold a command's output open after it ended; undefined = for ever. */
   readonly drainMs: number | undefined;
+  readonly log: Logger;
 }
 
 export function createBackends(parts: BackendParts): StreamingBackends {
-  const { state, readiness, watch, orphans, thread, drainMs } = parts;
+  const { state, readiness, watch, orphans, thread, drainMs, log } = parts;
 
   function running(containerId: string): Container {
     const container = parts.containers.find(containerId);
@@ -45,6 +47,7 @@ export function createBackends(parts: BackendParts): StreamingBackends {
       watch,
       readiness,
       drainMs,
+      log,
       target(containerId) {
         const { id, handler } = running(containerId);
         return { id, bundle: bundlePath(state, id), runtime: parts.runtimeOf(handler) };
@@ -53,6 +56,7 @@ export function createBackends(parts: BackendParts): StreamingBackends {
     ...createAttachBackend({
       readiness,
       watch,
+      log,
       target(containerId) {
         const { id, init, ended, config } = running(containerId);
         const { stdin, stdinOnce, tty } = config;

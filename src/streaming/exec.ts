@@ -2,19 +2,21 @@
 import { closeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Duplex, Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { makeDirectories } from '../host/directories.ts';
 import { openFdStream } from '../host/fd-stream.ts';
 import type { OrphanReaper } from '../host/orphans.ts';
 import { closeChildEnds, makePipes, pipeIntoChild, pipeOutOfChild } from '../host/pipe.ts';
 import { killTree } from '../host/process-tree.ts';
 import type { ProcessIdentity, ProcessWatch } from '../host/process-watch.ts';
-import { resizeTerminal } from '../host/pty.ts';
+import { resizeTerminal, type TerminalSize } from '../host/pty.ts';
 import type { Readiness } from '../host/readiness.ts';
 import { awaitDescriptor } from '../host/unix-socket.ts';
+import type { Logger } from '../log.ts';
 import { startCommand } from '../oci/exec.ts';
 import type { OciRuntime } from '../oci/runtime.ts';
 import { copy, discard } from './copy.ts';
+import { followSizes } from './follow-sizes.ts';
 import type { RemoteStreams } from './remote-command/streams.ts';
 import type { ExecBackend, ExecRequest } from './requests.ts';
 
@@ -33,6 +35,7 @@ export interface ExecParts {
   readonly readiness: Readiness;
   /** How long other processes may hold the output open after the command ended; undefined = for ever. */
   readonly drainMs: number | undefined;
+  readonly log: Logger;
   /** @throws CriError notFound, or wrongState when it does not run */
   target(containerId: string): ExecTarget;
 }
@@ -119,7 +122,7 @@ async function startWithTerminal(
   { command }: ExecRequest,
   { id, bundle, runtime }: ExecTarget,
   { stdin, stdout, sizes, signal }: RemoteStreams,
-  { socketDir, orphans, readiness }: ExecParts,
+  { socketDir, orphans, readiness, log }: ExecParts,
 ): Promise<Running> {
   await makeDirectories(socketDir, 0o700);
   const directory = await mkdtemp(join(socketDir, 't'));
@@ -138,7 +141,10 @@ async function startWithTerminal(
       readBytes: terminalReadBytes,
     });
     terminal.on('error', () => {}); // its end is the command's, which is waited for
-    void followSizes(sizes, fd, terminal);
+    const set = (size: TerminalSize) => {
+      if (!terminal.destroyed) resizeTerminal(fd, size); // the number may be another's afterwards
+    };
+    void followSizes({ sizes, set, containerId: id, log });
     if (stdin) feed(stdin, terminal);
     const output = stdout ? copy(terminal, stdout) : readAway(terminal);
     return { process, output: Promise.allSettled([output]), close: () => terminal.destroy() };
@@ -148,14 +154,6 @@ async function startWithTerminal(
   } finally {
     inbox.close();
     await rm(directory, { recursive: true, force: true });
-  }
-}
-
-/** Sets the terminal's size whenever the client's window changes. */
-async function followSizes(sizes: RemoteStreams['sizes'], fd: number, terminal: Duplex): Promise<void> {
-  for await (const size of sizes) {
-    if (terminal.destroyed) return;
-    resizeTerminal(fd, size);
   }
 }
 

@@ -42,9 +42,9 @@ function executable(name: string, script: string): void {
 const workingConmon = () => executable('conmon', 'exec conmon "$@"');
 
 /** Starts a daemon that must end by itself; returns its exit code and what it said. */
-async function refusedStart(over: { root?: string; socket?: string } = {}) {
+async function refusedStart(over: { root?: string; state?: string; socket?: string } = {}) {
   const root = over.root ?? join(node.directory, 'other');
-  const args = ['--root', root, '--state', join(node.directory, 'other-run')];
+  const args = ['--root', root, '--state', over.state ?? join(node.directory, 'other-run')];
   const { exitCode, signal, stderr } = await execa(
     criTs,
     ['serve', ...args, '--address', over.socket ?? join(node.directory, 'other.sock')],
@@ -61,6 +61,17 @@ describe('a daemon', () => {
       stderr: expect.stringContaining(`another cri-ts runs on the root ${node.root}`),
     });
     expect((await node.cri.PodSandboxStatus({ podSandboxId: pod })).status?.state).toBe('SANDBOX_READY');
+    await untilAsBefore(node, before);
+  });
+
+  it('refuses a state directory that another serves, whose containers go on', async () => {
+    const pod = await node.runPod();
+    const id = await node.runContainer(pod, 'sleep 1000');
+    expect(await refusedStart({ state: node.state })).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`another cri-ts runs on the state directory ${node.state}`),
+    });
+    expect((await node.status(id)).state).toBe('CONTAINER_RUNNING');
     await untilAsBefore(node, before);
   });
 

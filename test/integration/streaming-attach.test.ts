@@ -1,10 +1,11 @@
 // Attach through the CRI and the streaming server, on the real conmon.
-import { statSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { closeSync, constants, openSync, statSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Loose } from '../../src/cri-api/contract.ts';
 import type { ContainerConfig } from '../../src/cri-api/types.ts';
-import { startNode, type TestNode, until } from '../support/node.ts';
+import { codeOf } from '../../src/errors.ts';
+import { standingStill, startNode, type TestNode, until } from '../support/node.ts';
 import { gather, openRemote, type Wanted } from '../support/streaming/remote.ts';
 import { textOf } from '../support/streaming/spdy-client.ts';
 import { connectWebSocket } from '../support/streaming/websocket-client.ts';
@@ -30,6 +31,26 @@ const attach = async (containerId: string, wanted: Wanted) =>
 
 const shows = (seen: () => string, text: string) =>
   until(`${JSON.stringify(text)} is seen`, () => (seen().includes(text) ? true : undefined));
+
+/** Resolves when the container's output has begun and stands still. */
+async function heldUp(id: string): Promise<void> {
+  const { logPath } = await node.status(id);
+  const size = () => statSync(logPath).size;
+  await until('there is output', () => (size() > 0 ? true : undefined));
+  await standingStill(size);
+}
+
+/** Writes to conmon's control fifo, as resizes do, until it takes no more. */
+function fillUp(fifo: string): void {
+  const fd = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+  try {
+    for (;;) writeSync(fd, '1 24 80\n');
+  } catch (error) {
+    expect(codeOf(error)).toBe('EAGAIN');
+  } finally {
+    closeSync(fd);
+  }
+}
 
 describe('attach', () => {
   it('joins input, output and error output of a running container', async () => {
@@ -118,14 +139,7 @@ describe('attach', () => {
     const id = await shell({ command: ['sh', '-c', 'read x; yes'], stdinOnce: false });
     const { client, stream } = await attach(id, { stdin: true }); // nobody reads its stdout
     stream('stdin').write('go\n');
-    const { logPath } = await node.status(id);
-    let size = 0;
-    await until('the output stands still', async () => {
-      const before = size;
-      await sleep(500);
-      size = statSync(logPath).size;
-      return size > 0 && size === before ? true : undefined;
-    });
+    await heldUp(id);
     await node.cri.StopContainer({ containerId: id, timeout: 0 });
     expect(await node.status(id)).toMatchObject({ state: 'CONTAINER_EXITED', exitCode: 137 });
     client.close();
@@ -143,6 +157,20 @@ describe('attach to a terminal', () => {
       return out().includes('55 99\r\n') ? true : undefined;
     });
     client.close();
+  });
+
+  it('goes on without a size that conmon has no room for, while a client does not read', async () => {
+    const id = await shell({ tty: true, command: ['sh', '-c', 'read x; yes'] });
+    const { client, stream } = await attach(id, { stdin: true, tty: true }); // nobody reads its stdout
+    stream('stdin').write('go\n');
+    await heldUp(id);
+    fillUp(join(node.state, 'containers', id, 'ctl'));
+    const other = await attach(id, { stdin: true, stdout: false, tty: true });
+    other.stream('resize').write('{"Width":99,"Height":55}\n');
+    await Promise.race([other.client.ping(), other.client.closed]);
+    expect((await node.cri.Version({}, { timeoutMs: 10_000 })).runtimeName).toBe('cri-ts');
+    for (const each of [client, other.client]) each.close();
+    await node.cri.StopContainer({ containerId: id, timeout: 0 });
   });
 
   it('works over WebSocket as well', async () => {
