@@ -46,7 +46,8 @@ run_vitest() {
 }
 
 # Adds what became of a part. Files with failures have one more run, by themselves: a test that passes then was in the
-# way of something else on the machine, and is named; a test that fails twice has failed.
+# way of something else on the machine, and is named; a test that fails twice has failed. Where tests look for what happens
+# seldom (hack/test-report.ts says where), a failure stands.
 count_vitest() {
   local again counts
   mapfile -t again < <(tsx hack/test-report.ts files "$reports/$1.json")

@@ -62,11 +62,15 @@ const maxErrorBytes = 4096;
 const busyRetries = 20;
 const busyRetryMs = 100;
 
+/** Less than the engine waits for a step whose caller has gone, so that DEL does not run beside an ADD. */
+const finishMs = 3000;
+
 /** Makes the function that executes plugins with these options. */
 export function createExecutor(options: ExecuteOptions): ExecutePlugin {
   const inherited = inheritedEnv(options.env ?? process.env);
   return async call => {
     const stdin = JSON.stringify(call.config);
+    const kill = killSignal(call);
     const startedAt = Date.now();
     const start = performance.now();
     const ended = await runWhenFree(call.binary.path, {
@@ -75,8 +79,9 @@ export function createExecutor(options: ExecuteOptions): ExecutePlugin {
       maxOutputBytes,
       maxErrorBytes,
       timeoutMs: call.timeoutMs ?? options.timeoutMs,
-      ...(call.signal === undefined ? {} : { signal: call.signal }),
+      ...(kill.signal === undefined ? {} : { signal: kill.signal }),
     });
+    kill.dispose();
     const interpreted = interpret(call, ended);
     const error = 'error' in interpreted ? interpreted.error : undefined;
     options.onPluginRun?.({
@@ -95,6 +100,30 @@ export function createExecutor(options: ExecuteOptions): ExecutePlugin {
     });
     if ('error' in interpreted) throw interpreted.error;
     return interpreted.value;
+  };
+}
+
+/**
+ * When to kill a plugin whose caller has gone. An ADD is let finish, if it does so soon: what it made is whole then, and DEL takes
+ * it away. One that is killed may leave what no DEL finds, such as an address that host-local has taken and not signed.
+ */
+function killSignal({ verb, signal }: PluginCall<unknown>): {
+  signal: AbortSignal | undefined;
+  dispose(): void;
+} {
+  if (verb !== 'ADD' || !signal || signal.aborted) return { signal, dispose() {} };
+  const kill = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = () => {
+    timer = setTimeout(() => kill.abort(signal.reason), finishMs);
+  };
+  signal.addEventListener('abort', onAbort, { once: true });
+  return {
+    signal: kill.signal,
+    dispose() {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+    },
   };
 }
 

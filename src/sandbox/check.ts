@@ -15,8 +15,9 @@ export function checkPodConfig(config: PodSandboxConfig & { metadata: PodSandbox
     );
   };
   for (const [key, value] of Object.entries(metadata)) {
-    // They are handed to CNI plugins as KEY=VALUE;KEY=VALUE.
-    if (/[;\0]/.test(String(value))) refuse(`metadata.${key} ${JSON.stringify(value)} holds a ";" or a NUL`);
+    // They are handed to CNI plugins as KEY=VALUE;KEY=VALUE, which refuse a second "=" in ADD, and in DEL.
+    if (/[;=\0]/.test(String(value)))
+      refuse(`metadata.${key} ${JSON.stringify(value)} holds a ";", a "=" or a NUL`);
   }
   if (logDirectory !== '' && !isAbsolute(logDirectory)) {
     refuse(`log_directory ${JSON.stringify(logDirectory)} is not an absolute path`);

@@ -156,6 +156,7 @@ export function sandboxPlans(host: SandboxHost): SandboxPlans {
       const conf = podRuntimeConf(sandbox.id, sandbox.netnsPath, sandbox.config);
       const attachments = await host.invoker.addAll(networks, conf, signal);
       sandbox.network = { ips: addressesOf(sandbox, attachments), attachments };
+      signal.throwIfAborted(); // a plugin at work is let finish, though nobody waits for it any more
     },
     async undo(sandbox, signal) {
       if (sandbox.netnsPath === null) return;

@@ -126,6 +126,13 @@ export function createSandboxes(options: SandboxesOptions): Sandboxes {
       underWay.add(sandbox.id);
       try {
         await locks.exclusive(sandbox.id, () => engine.bringUp('RunPodSandbox', whole, sandbox, signal));
+      } catch (error) {
+        // What could not be undone is there to be stopped: whoever asked was told that there is no pod, and nobody watches it.
+        if (sandbox.phase === 'ready') {
+          sandbox.phase = 'notready';
+          await sandbox.save().catch(() => {});
+        }
+        throw error;
       } finally {
         underWay.delete(sandbox.id);
       }

@@ -58,28 +58,35 @@ function nonsense(): string {
   ])();
 }
 
+const some = (count: number) => count > 0;
+
 describe(`with seed ${fuzz.seed}`, () => {
   it('whatever a plugin answers, the pod comes up or not in words, and can be removed', {
     timeout: 3_600_000,
   }, async () => {
     const outcomes = { up: 0, refused: 0 };
-    const pods = await fuzz.during(3, async () => {
-      const del = chance(0.3) ? nonsense() : '';
-      answer(nonsense(), del, chance(0.8) ? 0 : pick([1, 2, 255]), chance(0.2) ? fuzz.text() : '');
-      try {
-        await node.runPod();
-        outcomes.up++;
-      } catch (error) {
-        expect(String(error)).not.toMatch(/Cannot read propert|is not a function|is not iterable/);
-        outcomes.refused++;
-      }
-      const { items } = await node.cri.ListPodSandbox();
-      for (const { id } of items) {
-        await node.cri.PodSandboxStatus({ podSandboxId: id, verbose: true });
-        await node.cri.RemovePodSandbox({ podSandboxId: id }).catch(() => {}); // its DEL may fail for now
-      }
-    });
+    const pods = await fuzz.during(
+      3,
+      async () => {
+        const del = chance(0.3) ? nonsense() : '';
+        answer(nonsense(), del, chance(0.8) ? 0 : pick([1, 2, 255]), chance(0.2) ? fuzz.text() : '');
+        try {
+          await node.runPod();
+          outcomes.up++;
+        } catch (error) {
+          expect(String(error)).not.toMatch(/Cannot read propert|is not a function|is not iterable/);
+          outcomes.refused++;
+        }
+        const { items } = await node.cri.ListPodSandbox();
+        for (const { id } of items) {
+          await node.cri.PodSandboxStatus({ podSandboxId: id, verbose: true });
+          await node.cri.RemovePodSandbox({ podSandboxId: id }).catch(() => {}); // its DEL may fail for now
+        }
+      },
+      60,
+    );
     console.log(`fuzzed plugin output: ${pods} pods, seed ${fuzz.seed}`, outcomes);
+    expect(outcomes).toEqual({ up: expect.toSatisfy(some), refused: expect.toSatisfy(some) });
     answer(JSON.stringify(right), '', 0);
     await untilAsBefore(node, before);
   });

@@ -54,6 +54,7 @@ describe('a request that cannot be had', () => {
       { metadata: { namespace: 'a;b' } },
       ['metadata.namespace'],
     ],
+    ['a uid that CNI arguments cannot hold', { metadata: { uid: 'a=b' } }, ['metadata.uid', '=']],
     ['a log directory that is not absolute', { logDirectory: 'logs/pod' }, ['log_directory', 'logs/pod']],
     ['a name server with a line break', dns({ servers: ['10.0.0.1\nsearch evil'] }), ['dns_config', 'evil']],
     ['an empty name server', dns({ servers: [''] }), ['dns_config', '""']],

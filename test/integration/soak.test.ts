@@ -221,6 +221,10 @@ describe(`with seed ${seed}`, () => {
     await serving;
     console.log(`soak: ${JSON.stringify(counts)}, seed ${seed}`);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
+    // A soak that does nothing finds nothing: kills come every 5 seconds at the most, and a machine that is very slow and busy
+    // takes as long for one operation of each client, and to start again.
+    expect(counts.kills).toBeGreaterThanOrEqual(Math.max(1, Math.floor(soakSeconds / 20)));
+    expect(counts.operations).toBeGreaterThanOrEqual(podsAtATime * Math.max(1, Math.floor(soakSeconds / 10)));
     expect(await node.log()).not.toContain('set aside'); // no kill damages the store
     await untilAsBefore(node, before);
   });
@@ -255,6 +259,7 @@ describe(`with seed ${seed}`, () => {
       pss: median(part.map(({ pss }) => pss)),
       descriptors: median(part.map(({ descriptors }) => descriptors)),
     })) as [ReturnType<typeof measure>, ReturnType<typeof measure>];
+    expect(samples.length).toBeGreaterThanOrEqual(lifecycles);
     console.log(
       `${samples.length} lifecycles: first quarter ${JSON.stringify(first)}, last ${JSON.stringify(last)}`,
     );

@@ -4,8 +4,8 @@ import { createRandom } from './image/make-image.ts';
 
 export interface Fuzz {
   readonly seed: number;
-  /** Runs `round` again and again, until its share of time is used up; returns how often. */
-  during(seconds: number, round: (count: number) => Promise<void> | void): Promise<number>;
+  /** Runs `round` again and again, until its share of time is used up, but so often at least; returns how often. */
+  during(seconds: number, round: (count: number) => Promise<void> | void, atLeast?: number): Promise<number>;
   /** A whole number from 0 up to, and not including, `limit`. */
   below(limit: number): number;
   chance(probability: number): boolean;
@@ -113,10 +113,10 @@ export function createFuzz(): Fuzz {
 
   return {
     seed,
-    async during(seconds, round) {
+    async during(seconds, round, atLeast = 0) {
       const until = Date.now() + Number(process.env.FUZZ_SECONDS ?? seconds) * 1000;
       let count = 0;
-      while (Date.now() < until) await round(count++);
+      while (Date.now() < until || count < atLeast) await round(count++);
       return count;
     },
     below,

@@ -86,7 +86,17 @@ describe('a plugin that fails', () => {
     expect(error.message).toContain('killed after 300 ms');
   });
 
-  it('is killed when the request is cancelled, and is undone nevertheless', async () => {
+  it('may finish an ADD whose request is cancelled, for DEL finds all that a whole one made', async () => {
+    const controller = new AbortController();
+    const begun = join((await bench()).dir, 'begun');
+    const ADD = `touch ${begun}; sleep 0.5; ${fails(999, 'at its own end')}`;
+    const adding = addWith({ ADD }, { signal: controller.signal });
+    await vi.waitUntil(() => existsSync(begun), 60_000);
+    controller.abort();
+    expect((await adding).error).toMatchObject({ kind: 'plugin-failed' });
+  });
+
+  it('is killed when the request is cancelled and it does not end, and is undone nevertheless', async () => {
     const controller = new AbortController();
     const begun = join((await bench()).dir, 'begun');
     const adding = addWith({ ADD: `touch ${begun}; sleep 600` }, { signal: controller.signal });
