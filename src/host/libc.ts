@@ -50,6 +50,7 @@ export const sys = {
   ),
   spawnActionsDestroy: libc.func('int posix_spawn_file_actions_destroy(uint8_t *actions)'),
   spawnAttributesInit: libc.func('int posix_spawnattr_init(uint8_t *attributes)'),
+  spawnAttributesDestroy: libc.func('int posix_spawnattr_destroy(uint8_t *attributes)'),
   spawnAttributesSetSigdefault: libc.func(
     'int posix_spawnattr_setsigdefault(uint8_t *attributes, const uint8_t *signals)',
   ),

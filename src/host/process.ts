@@ -91,11 +91,9 @@ export async function run(
   clearTimeout(timer);
   options.signal?.removeEventListener('abort', onAbort);
   stdin?.destroy();
-  const stray = setTimeout(() => {
-    for (const output of outputs) output.destroy();
-  }, strayOutputMs);
+  const keep = giveUpLater(outputs, strayOutputMs);
   await Promise.all(closed);
-  clearTimeout(stray);
+  keep();
   return ended(file, options, { failure, stdout: stdout(), stderr: stderr(), exitCode, signal });
 }
 
@@ -139,6 +137,19 @@ export function killGroup(pid: number): void {
   } catch {
     // all of it has ended, and is about to be told of
   }
+}
+
+/**
+ * Gives the outputs up after so long. An event loop that was held up finds its timers due before it looks for what has come
+ * meanwhile, so it is let look first. The returned function stops that.
+ */
+function giveUpLater(outputs: readonly Readable[], ms: number): () => void {
+  const timer = setTimeout(() => {
+    setImmediate(() => {
+      for (const output of outputs) output.destroy();
+    });
+  }, ms);
+  return () => clearTimeout(timer);
 }
 
 /** Gathers a stream up to `limit` bytes: beyond it calls `overflow` once, or keeps the tail. Returns the text so far. */

@@ -48,7 +48,7 @@ export async function spawnChild({ file, args, env, cwd, stdio }: SpawnRequest):
   const path = findExecutable(file);
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   requireNoNul([path, ...args, ...variables, cwd ?? '']);
-  const actions = Buffer.alloc(structBytes);
+  const [actions, settings] = [Buffer.alloc(structBytes), attributes()];
   const lifted: number[] = [];
   sys.spawnActionsInit(actions);
   try {
@@ -65,18 +65,12 @@ export async function spawnChild({ file, args, env, cwd, stdio }: SpawnRequest):
     }
     if (cwd !== undefined) sys.spawnActionsAddChdir(actions, cwd);
     const pid = new Int32Array(1);
-    const errno = await posixSpawn(
-      pid,
-      path,
-      actions,
-      attributes(),
-      [file, ...args, null],
-      [...variables, null],
-    );
+    const errno = await posixSpawn(pid, path, actions, settings, [file, ...args, null], [...variables, null]);
     if (errno !== 0) throw hostErrorOf(errno, 'posix_spawn', `starting ${file}`);
     return pid[0] ?? 0;
   } finally {
     sys.spawnActionsDestroy(actions);
+    sys.spawnAttributesDestroy(settings); // which also keeps both in memory until the thread has done with them
     for (const fd of lifted) closeSync(fd);
   }
 }

@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../../src/host/process.ts';
 
@@ -65,6 +66,14 @@ describe('run', () => {
   it('keeps the tail of a long error output without killing the child', async () => {
     const result = await sh('seq 1 200000 >&2; exit 4', { maxErrorBytes: 14 });
     expect(result).toMatchObject({ exitCode: 4, stderr: '199999\n200000\n' });
+  });
+
+  it('reads what has come while the event loop was held up, before it gives the output up', async () => {
+    const running = sh('(sleep 0.6; echo late) & exit 0');
+    await sleep(300);
+    const until = performance.now() + 2000;
+    while (performance.now() < until);
+    expect((await running).stdout).toBe('late\n');
   });
 
   it('returns though a process left behind keeps the output open', async () => {
