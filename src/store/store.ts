@@ -27,6 +27,8 @@ export interface Collection<T> {
   get(key: string): T | undefined;
   /** Every readable record; an unreadable one is passed to the store's `onDamaged`. */
   entries(): [string, T][];
+  /** Keys of all records, also of those that cannot be read. */
+  keys(): string[];
   /** @throws CriError resourceExhausted when the disk is full: nothing has changed then, and it can be repeated */
   put(key: string, value: T): Promise<void>;
   /** As put: a full disk hinders a removal too, since pages are copied before they are changed. */
@@ -148,6 +150,7 @@ function openCollection<T>(
       }
       return found;
     },
+    keys: () => [...database.getKeys()],
     put: (key, value) => committed(database.put(key, JSON.stringify(value)), `writing ${name} record ${key}`),
     remove: key => committed(database.remove(key), `removing ${name} record ${key}`),
   };
