@@ -12,6 +12,7 @@ import { createContainers } from './container/containers.ts';
 import { execSync, outputRoom } from './container/exec-sync.ts';
 import { bundlePath, type ContainerHost, containerPlans, stopPlan } from './container/lifecycle.ts';
 import { requireOwnLog } from './container/log-path.ts';
+import { createLostContainers } from './container/lost.ts';
 import {
   checkpointBase,
   checkpointDirectory,
@@ -35,11 +36,16 @@ import { makeDirectoriesSync } from './host/directories.ts';
 import { findExecutable } from './host/executables.ts';
 import { gatherHostFacts } from './host/facts.ts';
 import { startHeapCare } from './host/heap.ts';
-import { endLeftHelpers, markHelpers } from './host/helpers.ts';
+import { endLeftHelpers, helpersOf, markHelpers } from './host/helpers.ts';
 import { openHostThread } from './host/host-thread.ts';
 import { type FileLock, lockFile } from './host/lock.ts';
 import { startOrphanReaper } from './host/orphans.ts';
-import { becomeSubreaper, type ProcessIdentity, startProcessWatch } from './host/process-watch.ts';
+import {
+  becomeSubreaper,
+  isSameProcess,
+  type ProcessIdentity,
+  startProcessWatch,
+} from './host/process-watch.ts';
 import { startReadiness } from './host/readiness.ts';
 import { openImages } from './image/images.ts';
 import type { Logger } from './log.ts';
@@ -275,6 +281,17 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     },
   });
 
+  const lostContainers = createLostContainers({
+    state,
+    records: containerRecords,
+    rootfs: images.rootfs,
+    conmon,
+    runtimes: [...handlers.values()].map(({ runtime }) => runtime),
+    undoTimeoutMs: config.limits.undoTimeoutMs,
+    ended: processEnded,
+    log,
+  });
+
   const sandboxHost: SandboxHost = {
     state,
     registry: sandboxRegistry,
@@ -319,7 +336,12 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     engine,
     locks,
     watch,
-    containers,
+    containers: {
+      ...containers,
+      async stopAll(id) {
+        await Promise.all([containers.stopAll(id), lostContainers.removeOf(id)]);
+      },
+    },
     netnsDir: config.sandbox.netnsDir,
     usernsDir: join(state, 'userns'),
     log,
@@ -332,10 +354,11 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   });
 
   const monitors = containerRecords.entries().flatMap(([, { monitor }]) => monitor ?? []);
+  const isMonitor = (helper: ProcessIdentity) => monitors.some(monitor => isSameProcess(monitor, helper));
   const helpers = await endLeftHelpers({
     state,
     monitor: config.monitor.binary,
-    keep: monitors,
+    keep: helper => isMonitor(helper) || lostContainers.isMonitor(helper),
     patienceMs: leftHelpersPatienceMs,
   });
   if (helpers.waitedFor + helpers.killed > 0) {
@@ -345,6 +368,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   await containers.recover();
   await sandboxes.recover();
   await sandboxes.settle();
+  await lostContainers.settle(helpersOf(state), id => sandboxRegistry.lookup(id) !== undefined);
 
   const stats = createStats({
     containers,

@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { killTree } from './process-tree.ts';
-import { identify, isSameProcess, type ProcessIdentity } from './process-watch.ts';
+import { identify, type ProcessIdentity } from './process-watch.ts';
 
 const mark = 'CRI_TS_HELPER_OF';
 
@@ -25,8 +25,8 @@ export interface LeftHelpers {
   state: string;
   /** Executable of the monitors, which do not end by themselves. */
   monitor: string;
-  /** Monitors that are to stay. */
-  keep: readonly ProcessIdentity[];
+  /** Whether it is to stay: a monitor whose container goes on. */
+  keep(helper: Helper): boolean;
   /** Milliseconds that helpers have to end by themselves; then they are killed. */
   patienceMs: number;
 }
@@ -44,9 +44,8 @@ export async function endLeftHelpers({
   keep,
   patienceMs,
 }: LeftHelpers): Promise<HelpersEnded> {
-  const isKept = (helper: Helper) => keep.some(monitor => isSameProcess(monitor, helper));
-  const left = () => helpersOf(state).filter(helper => !isKept(helper));
-  const working = () => left().filter(({ program }) => program !== monitor);
+  const left = () => helpersOf(state).filter(helper => !keep(helper));
+  const working = () => left().filter(({ args }) => args[0] !== monitor);
   const waitedFor = new Set<number>();
   // A plugin or runtime that is let finish leaves something whole, which can be undone; a killed one may not.
   const patience = AbortSignal.timeout(patienceMs);
@@ -70,20 +69,21 @@ const pollMs = 10;
 /** How long killed processes have to end; one that hangs in the kernel may never. */
 const endMs = 5000;
 
-interface Helper extends ProcessIdentity {
-  /** The first word of its command line. */
-  program: string;
+export interface Helper extends ProcessIdentity {
+  /** Its command line. */
+  args: readonly string[];
 }
 
-function helpersOf(state: string): Helper[] {
+/** Every helper that there is of the daemon with this state directory. */
+export function helpersOf(state: string): Helper[] {
   const wanted = `${mark}=${state}`;
   return readdirSync('/proc').flatMap(name => {
     if (!/^\d+$/.test(name) || Number(name) === process.pid) return [];
     try {
       const environment = readFileSync(`/proc/${name}/environ`, 'latin1').split('\0');
       const identity = environment.includes(wanted) ? identify(Number(name)) : undefined;
-      const [program = ''] = readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0');
-      return identity ? [{ ...identity, program }] : [];
+      const args = readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0');
+      return identity ? [{ ...identity, args }] : [];
     } catch {
       return []; // it ended meanwhile, or is a kernel thread
     }

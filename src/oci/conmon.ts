@@ -176,6 +176,12 @@ export function createConmon({ binary, exitDir }: ConmonOptions): Conmon {
   };
 }
 
+/** The container of a conmon with this command line; undefined when it is another program's. */
+export function monitoredContainer(args: readonly string[]): string | undefined {
+  const at = args.indexOf('--cid');
+  return at < 0 ? undefined : args[at + 1];
+}
+
 /** The runtime, which conmon starts, looks for criu there. */
 function pathFor({ restore }: MonitoredContainer): string {
   return restore === undefined ? defaultPath : `${restore.criuDirectory}:${defaultPath}`;

@@ -13,6 +13,8 @@ export interface SavedRecord {
 }
 
 export interface Inspection {
+  /** The value of the record `format`, as text; undefined when it cannot be read. */
+  format: string | undefined;
   /** What is wrong with the file, each problem a sentence; empty = nothing. */
   problems: string[];
   /** Every record that can be read, when there are problems; of the last commit, or else of the one before. */
@@ -35,18 +37,26 @@ export function inspectDataFile(file: string): Inspection {
   const fd = openSync(file, 'r');
   try {
     const { size } = fstatSync(fd);
-    if (size === 0) return { problems: [], saved: [] };
+    if (size === 0) return { format: undefined, problems: [], saved: [] };
     const metas = [0, 1].flatMap(n => readMeta(fd, n, size) ?? []).sort((a, b) => Number(b.txnid - a.txnid));
     const [newest] = metas;
     if (!newest)
-      return { problems: [`it has no meta page that can be read in its ${size} bytes`], saved: [] };
+      return {
+        format: undefined,
+        problems: [`it has no meta page that can be read in its ${size} bytes`],
+        saved: [],
+      };
     const problems = metas.length < 2 ? ['one of its two meta pages cannot be read'] : [];
     if (new Set(metas.map(({ constants }) => constants)).size > 1) problems.push('its two meta pages differ');
     if (metas[1] && newest.txnid - metas[1].txnid !== 1n)
       problems.push('its meta pages do not follow one another');
     // While all is well nothing is kept: this is done at every start.
-    problems.push(...walk(fd, size, newest, () => {}));
-    return { problems, saved: problems.length === 0 ? [] : saveRecords(fd, size, metas) };
+    let format: string | undefined;
+    const onOwn = (key: string, text: string) => {
+      if (key === 'format') format = text;
+    };
+    problems.push(...walk(fd, size, newest, { onOwn }));
+    return { format, problems, saved: problems.length === 0 ? [] : saveRecords(fd, size, metas) };
   } finally {
     closeSync(fd);
   }
@@ -120,16 +130,24 @@ function readBytes(fd: number, at: number, length: number): Buffer {
 function saveRecords(fd: number, size: number, metas: readonly Meta[]): SavedRecord[] {
   const saved = new Map<string, SavedRecord>();
   for (const meta of metas) {
-    walk(fd, size, meta, record => {
-      const name = JSON.stringify([record.collection, record.key]);
-      if (!saved.has(name)) saved.set(name, record);
+    walk(fd, size, meta, {
+      onRecord(record) {
+        const name = JSON.stringify([record.collection, record.key]);
+        if (!saved.has(name)) saved.set(name, record);
+      },
     });
   }
   return [...saved.values()];
 }
 
+interface Visitor {
+  onRecord?(record: SavedRecord): void;
+  /** Told of what the store says of itself, beside its collections. */
+  onOwn?(key: string, text: string): void;
+}
+
 /** Goes through everything that can be reached from a meta page; returns what is wrong on the way. */
-function walk(fd: number, size: number, meta: Meta, onRecord: (record: SavedRecord) => void): string[] {
+function walk(fd: number, size: number, meta: Meta, { onRecord, onOwn }: Visitor): string[] {
   const { pageSize } = meta;
   const problems: string[] = [];
   const seen = new Set<bigint>();
@@ -219,7 +237,7 @@ function walk(fd: number, size: number, meta: Meta, onRecord: (record: SavedReco
 
   const collections: [string, Tree][] = [];
   walkTree(meta.main, byBytes, (name, flags, data) => {
-    if (flags !== nodeFlags.tree) return;
+    if (flags !== nodeFlags.tree) return onOwn?.(keyText(name), data.toString());
     if (data.length !== treeBytes) return void problem('a database has no tree');
     const tree = treeOf(data);
     if (tree.flags !== 0 || data.readUInt32LE(0) !== 0)
@@ -228,7 +246,7 @@ function walk(fd: number, size: number, meta: Meta, onRecord: (record: SavedReco
   });
   for (const [collection, tree] of collections) {
     walkTree(tree, byBytes, (key, _flags, data) =>
-      onRecord({ collection, key: keyText(key), text: data.toString() }),
+      onRecord?.({ collection, key: keyText(key), text: data.toString() }),
     );
   }
   // Last, when all pages in use are known: what is listed as free would be written over.

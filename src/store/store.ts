@@ -27,6 +27,8 @@ export interface Collection<T> {
   get(key: string): T | undefined;
   /** Every readable record; an unreadable one is passed to the store's `onDamaged`. */
   entries(): [string, T][];
+  /** Keys of all records, also of those that cannot be read. */
+  keys(): string[];
   /** @throws CriError resourceExhausted when the disk is full: nothing has changed then, and it can be repeated */
   put(key: string, value: T): Promise<void>;
   /** As put: a full disk hinders a removal too, since pages are copied before they are changed. */
@@ -52,7 +54,7 @@ export function openStore(directory: string, onDamaged: (record: DamagedRecord) 
   for (const { collection, key, text } of saved) {
     root.openDB({ name: collection, encoding: 'string' }).putSync(key, text);
   }
-  checkFormat(root, directory);
+  requireFormat(root.get('format'), directory);
   return {
     // Text, and not lmdb's own JSON, which would let one damaged record hide all others.
     collection: (name, schema) =>
@@ -67,12 +69,15 @@ export function openStore(directory: string, onDamaged: (record: DamagedRecord) 
 /**
  * Looks for damage of the data file itself, which would crash the process that maps it. A damaged store is set aside under
  * another name, for whoever wants to look at it; returns the records that could still be read, for a new one.
+ * @throws CriError storeDamaged for a store of another format, which stays as it is
  */
 function setDamagedAside(directory: string, onDamaged: (record: DamagedRecord) => void): SavedRecord[] {
   const file = join(directory, 'data.mdb');
   if (!existsSync(file)) return [];
-  const { problems, saved } = inspectDataFile(file);
+  const { format, problems, saved } = inspectDataFile(file);
   if (problems.length === 0) return [];
+  // What another version of cri-ts has written may look damaged to this one, and is not this one's to mend.
+  if (format !== undefined && /^[1-9]\d*$/.test(format)) requireFormat(Number(format), directory);
   let aside = '';
   for (let n = 1; aside === '' || existsSync(aside); n++) aside = `${directory}.damaged-${n}`;
   renameSync(directory, aside);
@@ -111,8 +116,7 @@ function makeReserve(root: RootDatabase): void {
   root.removeSync('reserve');
 }
 
-function checkFormat(root: RootDatabase, directory: string): void {
-  const found: unknown = root.get('format');
+function requireFormat(found: unknown, directory: string): void {
   if (found === storeFormat) return;
   throw new CriError(
     'storeDamaged',
@@ -148,6 +152,7 @@ function openCollection<T>(
       }
       return found;
     },
+    keys: () => [...database.getKeys()],
     put: (key, value) => committed(database.put(key, JSON.stringify(value)), `writing ${name} record ${key}`),
     remove: key => committed(database.remove(key), `removing ${name} record ${key}`),
   };

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { open } from 'lmdb';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failureOf } from '../support/cri-client.ts';
 import { afterOnePod, cleanUp, type Everything, everything, untilAsBefore } from '../support/everything.ts';
@@ -149,6 +150,40 @@ describe('layers of an image that were deleted', () => {
       return notOfLayers(everything(own));
     }, notOfLayers(intact));
     await own.destroy();
+  });
+});
+
+describe('a container whose record cannot be read', () => {
+  async function damageRecord(id: string): Promise<void> {
+    const store = open({ path: join(node.root, 'store'), maxDbs: 16, encoding: 'json' });
+    store.openDB({ name: 'containers', encoding: 'string' }).putSync(id, '{"id":');
+    await store.close();
+  }
+
+  it('goes on, is told of in the log, and ends with its pod', async () => {
+    const pod = await node.runPod();
+    const id = await node.runContainer(pod, 'sleep 1000');
+    await node.kill();
+    await damageRecord(id);
+    await node.start();
+    expect(processesOf(id)).not.toEqual([]);
+    expect(conmonOf(id)).not.toEqual([]);
+    expect((await node.cri.ListContainers()).containers).toEqual([]);
+    expect(await node.log()).toMatch(new RegExp(`"container":"${id}".*a container runs whose record`));
+    await node.cri.StopPodSandbox({ podSandboxId: pod });
+    expect(processesOf(id)).toEqual([]);
+    await untilAsBefore(node, before);
+  });
+
+  it('leaves nothing when it has ended', async () => {
+    const pod = await node.runPod();
+    const id = await node.runContainer(pod, 'true');
+    await node.untilExited(id);
+    await node.kill();
+    await damageRecord(id);
+    await node.start();
+    expect(await node.log()).toMatch(new RegExp(`"container":"${id}".*was removed`));
+    await untilAsBefore(node, before);
   });
 });
 

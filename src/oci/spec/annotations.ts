@@ -14,6 +14,11 @@ function identity(sandboxId: string, pod: PodSandboxConfig): Record<string, stri
   };
 }
 
+/** The pod that a spec with these annotations is of. */
+export function sandboxOf(annotations: Readonly<Record<string, string>>): string | undefined {
+  return annotations[`${prefix}.sandbox-id`];
+}
+
 export function containerAnnotations(
   sandboxId: string,
   pod: PodSandboxConfig,

@@ -28,6 +28,7 @@ function slowRecords() {
     collection: {
       get: (key: string) => committed.get(key),
       entries: () => [...committed],
+      keys: () => [],
       put: (key: string, note: Note) => tell(() => committed.set(key, note)),
       remove: (key: string) => tell(() => committed.delete(key)),
     },

@@ -28,6 +28,7 @@ function overFullStore(pause: ProcessIdentity) {
     records: {
       get: () => record,
       entries: () => [['s1', record]],
+      keys: () => ['s1'],
       put: async () => {
         throw new Error('no space left on device');
       },

@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  existsSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -66,6 +67,17 @@ describe('the store', () => {
         `${directory} has format ${storeFormat + 1}, this cri-ts reads format ${storeFormat}.*--root`,
       ),
     );
+  });
+
+  it('refuses a store of another format that looks damaged to this one, and leaves it where it is', async () => {
+    await openStore(directory, ignore).close();
+    await tamper(root => {
+      root.putSync('format', storeFormat + 1);
+      // A kind of database that format 1 has none of.
+      root.openDB({ name: 'index', dupSort: true, encoding: 'ordered-binary' }).putSync('a', 'b');
+    });
+    expect(() => openStore(directory, ignore)).toThrow(`${directory} has format ${storeFormat + 1}`);
+    expect(existsSync(`${directory}.damaged-1`)).toBe(false);
   });
 
   it.each([
