@@ -1,13 +1,14 @@
 // Parts of a running pod are taken away behind the daemon's back: it must say so, and still end and remove the pod whole.
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { open } from 'lmdb';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failureOf } from '../support/cri-client.ts';
 import { afterOnePod, cleanUp, type Everything, everything, untilAsBefore } from '../support/everything.ts';
-import { startNode, type TestNode, until, untilEqual } from '../support/node.ts';
+import { fakePluginCalls, passesOn } from '../support/fake-plugins.ts';
+import { bridgeConf, startNode, type TestNode, until, untilEqual } from '../support/node.ts';
 
 let node: TestNode;
 let before: Everything;
@@ -189,27 +190,27 @@ describe('a container whose record cannot be read', () => {
 
 describe('after a reboot', () => {
   /** What a reboot does to the node: processes, mounts, namespaces and links are gone, and `state` is empty. */
-  async function reboot(): Promise<void> {
-    await node.kill();
+  async function reboot(rebooted: TestNode): Promise<void> {
+    await rebooted.kill();
     // Containers first, while their conmon reaps them: not every machine that runs tests has an init that does.
-    for (const pids of [cgroupMembers(), pidsOf(node.directory)]) {
+    for (const pids of [cgroupMembers(rebooted), pidsOf(rebooted.directory)]) {
       for (const pid of pids) killIfThere(pid);
     }
-    await until('its processes are gone', () => cgroupMembers().length === 0 || undefined);
-    for (const path of [...mountsBelow(node.state), ...mountsBelow('/run/netns/')]) {
+    await until('its processes are gone', () => cgroupMembers(rebooted).length === 0 || undefined);
+    for (const path of [...mountsBelow(rebooted.state), ...mountsBelow('/run/netns/')]) {
       await execa('umount', ['-l', path], { reject: false });
     }
     for (const name of netnsNames()) rmSync(`/run/netns/${name}`);
-    await execa('ip', ['link', 'delete', node.bridge], { reject: false });
+    await execa('ip', ['link', 'delete', rebooted.bridge], { reject: false });
     for (const table of ['nat', 'filter']) {
       for (const command of ['iptables', 'ip6tables']) {
         await execa(command, ['-t', table, '-F'], { reject: false });
         await execa(command, ['-t', table, '-X'], { reject: false });
       }
     }
-    const cgroups = ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*${node.cgroupParent}/*`];
+    const cgroups = ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*${rebooted.cgroupParent}/*`];
     await execa('find', [...cgroups, '-exec', 'rmdir', '{}', ';'], { reject: false });
-    rmSync(node.state, { recursive: true });
+    rmSync(rebooted.state, { recursive: true });
   }
 
   function killIfThere(pid: number): void {
@@ -220,18 +221,18 @@ describe('after a reboot', () => {
     }
   }
 
-  const cgroupMembers = () =>
-    execFileSync(
-      'sh',
-      ['-c', `cat $(find /sys/fs/cgroup -path '*${node.cgroupParent}/*' -name cgroup.procs)`],
-      {
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'ignore'],
-      },
-    )
+  const cgroupMembers = ({ cgroupParent }: TestNode) =>
+    execFileSync('sh', ['-c', `cat $(find /sys/fs/cgroup -path '*${cgroupParent}/*' -name cgroup.procs)`], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
       .split('\n')
       .filter(Boolean)
       .map(Number);
+
+  /** Addresses that are reserved. */
+  const addressesOf = (of: TestNode) =>
+    everything(of).files.filter(path => /\/ipam\/.*\d+\.\d+\.\d+\.\d+$/.test(path));
 
   const mountsBelow = (prefix: string) =>
     execFileSync('cat', ['/proc/self/mountinfo'], { encoding: 'utf8' })
@@ -248,7 +249,7 @@ describe('after a reboot', () => {
     ];
     const exited = await node.runContainer(pod, 'exit 3');
     await node.untilExited(exited);
-    await reboot();
+    await reboot(node);
     await node.start();
 
     expect(await podState(pod)).toBe('SANDBOX_NOTREADY');
@@ -260,9 +261,7 @@ describe('after a reboot', () => {
     expect(await node.status(exited)).toMatchObject({ state: 'CONTAINER_EXITED', exitCode: 3 });
     expect((await node.status(created)).state).not.toBe('CONTAINER_RUNNING');
     await expect(node.cri.StartContainer({ containerId: created })).rejects.toThrow();
-    await until('the addresses are free', () =>
-      everything(node).files.every(path => !/\/ipam\/.*\d+\.\d+\.\d+\.\d+$/.test(path)) ? true : undefined,
-    );
+    await until('the addresses are free', () => (addressesOf(node).length === 0 ? true : undefined));
 
     // The node works: a pod with the old one's name must wait for its removal, another need not.
     const fresh = await node.runPod();
@@ -271,4 +270,41 @@ describe('after a reboot', () => {
     await node.cri.RemovePodSandbox({ podSandboxId: pod });
     await untilAsBefore(node, before);
   });
+
+  it('addresses are given back as they were taken, though conf_dir holds another configuration by now', async () => {
+    const own = await startNode({
+      plugins: { recorder: { ADD: passesOn } },
+      cni: paths => ({
+        '10-pods.conflist': network(paths, bridgeConf(paths), { note: 'of the first boot' }),
+      }),
+    });
+    const pod = await own.runPod();
+    expect(addressesOf(own)).toHaveLength(1);
+    await reboot(own);
+    rmSync(join(own.cniConfDir, '10-pods.conflist'));
+    // The same network, in which nothing would free the address.
+    const later = network(own, undefined, { note: 'of the second boot' });
+    writeFileSync(join(own.cniConfDir, '20-pods.conflist'), JSON.stringify(later));
+    await own.start();
+
+    await until('the address is free', () => (addressesOf(own).length === 0 ? true : undefined));
+    const calls = (await fakePluginCalls(own.pluginDir, pod)).map(({ verb, netns, config }) => ({
+      verb,
+      hasNetns: netns !== '',
+      note: config.note,
+      name: config.name,
+    }));
+    const asTaken = { note: 'of the first boot', name: own.bridge };
+    expect(calls).toEqual([
+      { verb: 'ADD', hasNetns: true, ...asTaken },
+      { verb: 'DEL', hasNetns: false, ...asTaken },
+    ]);
+    await own.cri.RemovePodSandbox({ podSandboxId: pod });
+    await own.destroy();
+  });
+
+  function network({ bridge }: { bridge: string }, first: object | undefined, recorded: object) {
+    const plugins = [...(first ? [first] : []), { type: 'recorder', ...recorded }];
+    return { cniVersion: '1.0.0', name: bridge, plugins };
+  }
 });
