@@ -67,7 +67,7 @@ function copyMetadata(from: string, to: string, stat: Stats): void {
   lchownSync(fsPath(to), stat.uid, stat.gid);
   if (!stat.isSymbolicLink()) chmodSync(fsPath(to), stat.mode & 0o7777);
   for (const name of listXattrs(from)) {
-    const value = name.startsWith('trusted.overlay.') ? undefined : getXattr(from, name);
+    const value = name.startsWith('trusted.') ? undefined : getXattr(from, name);
     if (value) setXattr(to, name, value);
   }
   const exact = lstatSync(fsPath(from), { bigint: true });

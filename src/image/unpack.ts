@@ -204,8 +204,9 @@ export function createUnpacker(rootPath: string): Unpacker {
 
   function setAttributes(path: string, header: TarHeader): void {
     for (const [name, value] of header.xattrs) {
-      // Overlay's own attributes would let a layer redirect names to files of its choice.
-      if (/^(trusted|user)\.overlay\./.test(name)) continue;
+      // The kernel's trusted attributes are for the host's programs, not for what comes in a layer; among them are
+      // overlay's own, which would let a layer redirect names to files of its choice.
+      if (/^(trusted|user\.overlay)\./.test(name)) continue;
       try {
         setXattr(absolute(path), name, value);
       } catch (error) {

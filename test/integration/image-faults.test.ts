@@ -2,7 +2,16 @@
 // cause, and leaves nothing that counts as an image.
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -64,6 +73,52 @@ describe('a registry that cannot be reached', () => {
       unavailable(/no-such-host\.invalid cannot be found/),
     );
   });
+});
+
+describe('a second pull', () => {
+  it('of a tag that stands costs one HEAD', async () => {
+    const name = await serve();
+    await test.images.pull(name);
+    const before = liar?.requests.length;
+    expect(await test.images.pull(name)).toBe(image.config.digest);
+    expect(liar?.requests.slice(before).map(({ method, path }) => [method, path])).toEqual([
+      ['HEAD', '/v2/app/manifests/latest'],
+    ]);
+  });
+
+  it.each([400, 403, 404, 405, 501])('succeeds where the registry answers HEAD with %i', async status => {
+    const name = await serve(({ method }, response) => {
+      if (method !== 'HEAD') return false;
+      response.writeHead(status).end();
+      return true;
+    });
+    await test.images.pull(name);
+    const before = liar?.requests.length;
+    expect(await test.images.pull(name)).toBe(image.config.digest);
+    expect(liar?.requests.slice(before).map(({ method }) => method)).toEqual(['HEAD', 'GET']);
+  });
+
+  it('by digest succeeds at hosts that may not say what a tag stands for', async () => {
+    const { address } = await startWithPullOnly();
+    const name = `${address}/app@${image.manifest.digest}`;
+    for (const _ of ['first', 'second']) expect(await test.images.pull(name)).toBe(image.config.digest);
+    expect(liar?.requests.at(-1)).toMatchObject({ method: 'HEAD' });
+  });
+
+  async function startWithPullOnly(): Promise<Liar> {
+    liar = await startLiar();
+    liar.addImage(image, 'latest');
+    const directory = mkdtempSync(join(tmpdir(), 'cri-ts-images-'));
+    const certs = join(directory, 'certs');
+    mkdirSync(join(certs, liar.address), { recursive: true });
+    writeFileSync(
+      join(certs, liar.address, 'hosts.toml'),
+      `server = "http://${liar.address}"\ncapabilities = ["pull"]`,
+    );
+    await test.remove();
+    test = await openTestImages({ registry: { configPaths: [certs] } }, directory);
+    return liar;
+  }
 });
 
 describe('a registry that fails', () => {

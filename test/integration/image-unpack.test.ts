@@ -188,12 +188,16 @@ describe('unpacking a layer', () => {
     expect(readFileSync(at('d/e'), 'utf8')).toBe('y');
   });
 
-  it('takes overlay attributes from nobody', async () => {
+  it('takes trusted attributes and those of overlay from nobody', async () => {
     await unpack([
       {
         name: 'd/',
         type: 'directory',
-        pax: { 'SCHILY.xattr.trusted.overlay.redirect': '/etc', 'SCHILY.xattr.user.overlay.opaque': 'y' },
+        pax: {
+          'SCHILY.xattr.trusted.overlay.redirect': '/etc',
+          'SCHILY.xattr.trusted.other': 'x',
+          'SCHILY.xattr.user.overlay.opaque': 'y',
+        },
       },
     ]);
     expect(listXattrs(at('d'))).toEqual([]);

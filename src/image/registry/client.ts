@@ -19,7 +19,8 @@ export interface RegistryResponse {
 export interface RegistryClient {
   /**
    * Asks what a tag or digest stands for: HEAD on its manifest.
-   * @returns undefined when the registry does not answer with digest and size, which it need not.
+   * @returns undefined when the registry does not answer with digest and size, which it need not, or refuses: the
+   * manifest itself tells more.
    */
   head(
     reference: string,
@@ -143,7 +144,7 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
       const sent: [string, string | undefined][] = [['authorization', usable?.authorization]];
       const secrets = secretsOf(access.credentials[host.host], [...access.headers, ...host.headers, ...sent]);
       const said = redact(await errorText(response), secrets).slice(0, maxErrorCharacters);
-      if ((response.status === 429 || response.status >= 500) && attempt < maxAttempts) {
+      if ((response.status === 429 || isTrouble(response.status)) && attempt < maxAttempts) {
         await backOff(attempt, response.headers['retry-after'], options.signal);
         continue;
       }
@@ -261,11 +262,18 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
 
   return {
     async head(reference, signal) {
-      const { response } = await ask(`manifest ${reference}`, 'canResolve', `manifests/${reference}`, {
+      const capability = capabilityFor(reference);
+      const asked = await ask(`manifest ${reference}`, capability, `manifests/${reference}`, {
         method: 'HEAD',
         headers: { accept: acceptedManifests.join(', ') },
         signal,
+      }).catch(error => {
+        signal.throwIfAborted();
+        if (error instanceof CriError && !error.message.startsWith(unavailable)) return undefined;
+        throw error;
       });
+      if (!asked) return undefined;
+      const { response } = asked;
       response.body.resume();
       const digest = response.headers['docker-content-digest'];
       const size = Number(response.headers['content-length']);
@@ -274,7 +282,7 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
     },
     async manifest(reference, signal) {
       const what = `manifest ${reference}`;
-      const capability = reference.includes(':') ? 'canPull' : 'canResolve';
+      const capability = capabilityFor(reference);
       const { response, host } = await ask(what, capability, `manifests/${reference}`, {
         method: 'GET',
         headers: { accept: acceptedManifests.join(', ') },
@@ -306,6 +314,9 @@ export function createRegistryClient(access: RegistryAccess, transport: Transpor
 
 /** kubelet recognises the beginning of the message (cri-api, pkg/errors). */
 export const unavailable = 'RegistryUnavailable';
+
+/** A digest says what it stands for; for a tag the host must be trusted to. */
+const capabilityFor = (reference: string) => (reference.includes(':') ? 'canPull' : 'canResolve');
 
 function mediaTypeOf({ headers }: HttpResponse): string {
   return (headers['content-type'] ?? '').split(';')[0]?.trim() ?? '';
@@ -459,6 +470,9 @@ function denied(
   );
 }
 
+/** A server's trouble may pass; that it knows no such method (501) will not. */
+const isTrouble = (status: number): boolean => status >= 500 && status !== 501;
+
 function statusError(host: RegistryHost, what: string, status: number, said: string): CriError {
   const detail = said === '' ? '' : ` (${said})`;
   switch (status) {
@@ -475,7 +489,7 @@ function statusError(host: RegistryHost, what: string, status: number, said: str
     default:
       return new CriError(
         'imageFailed',
-        status >= 500
+        isTrouble(status)
           ? `${unavailable}: registry host ${host.host} answered ${status} to ${what}${detail}`
           : `registry host ${host.host} answered ${status} to ${what}${detail}`,
       );

@@ -166,16 +166,19 @@ interface FoundTls extends Omit<TlsSettings, 'skipVerify'> {
 async function readTls(table: HostTable, directory: string, refuse: Refuse): Promise<FoundTls> {
   const read = async (name: string): Promise<string> => {
     const path = isAbsolute(name) ? name : join(directory, name);
-    return (await readOptional(path)) ?? refuse(`${path} does not exist`);
+    const text = await readOptional(path).catch(error =>
+      refuse(`${path} cannot be read: ${messageOf(error)}`),
+    );
+    return text ?? refuse(`${path} does not exist`);
   };
   const pairs = typeof table.client === 'string' ? [table.client] : (table.client ?? []);
   return {
     ca: await Promise.all((table.ca ?? []).map(read)),
     client: await Promise.all(
       pairs.map(async pair => {
-        // A single file holds both certificate and key.
-        const [cert, key] = typeof pair === 'string' ? [pair, pair] : pair;
-        return { cert: await read(cert), key: await read(key) };
+        // A single file holds both certificate and key; then the key's name may be empty.
+        const [cert, key] = typeof pair === 'string' ? [pair, ''] : pair;
+        return { cert: await read(cert), key: await read(key || cert) };
       }),
     ),
     skipVerify: table.skip_verify,

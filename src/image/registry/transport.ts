@@ -63,6 +63,7 @@ export function createTransport(): Transport {
         port: target.port || (target.protocol === 'https:' ? 443 : 80),
         path: plainProxy ? url.href : `${url.pathname}${url.search}`,
         headers: { host: url.host, ...headers, ...(plainProxy ? proxyAuthorization(plainProxy) : {}) },
+        tunnel: { signal, timeoutMs: request.dialTimeoutMs } satisfies TunnelLimits,
       };
       return new Promise((resolve, reject) => {
         const sent = url.protocol === 'https:' ? https.request(options) : http.request(options);
@@ -152,6 +153,12 @@ function proxyAuthorization(proxy: URL): Record<string, string> {
   return { 'proxy-authorization': basicAuthorization(username, password) };
 }
 
+/** What ends the attempt to make a tunnel: a request that has no connection yet does not end when it is destroyed. */
+interface TunnelLimits {
+  readonly signal: AbortSignal;
+  readonly timeoutMs: number;
+}
+
 /** An https agent that reaches its hosts through a CONNECT tunnel of a proxy (RFC 9110, 9.3.6). */
 class TunnelAgent extends https.Agent {
   readonly #proxy: URL;
@@ -164,7 +171,7 @@ class TunnelAgent extends https.Agent {
   }
 
   override createConnection(
-    { host, port }: http.ClientRequestArgs,
+    { host, port, tunnel }: http.ClientRequestArgs & { tunnel?: TunnelLimits },
     connected?: (error: Error | null, stream: Duplex) => void,
   ): undefined {
     const proxy = this.#proxy;
@@ -179,7 +186,17 @@ class TunnelAgent extends https.Agent {
       headers: { host: authority, ...proxyAuthorization(proxy) },
       agent: false,
     });
+    const giveUp = () =>
+      request.destroy(failure('ETIMEDOUT', `proxy ${proxy.host} made no connection to ${authority}`));
+    const timer = setTimeout(giveUp, tunnel?.timeoutMs ?? headTimeoutMs);
+    tunnel?.signal.addEventListener('abort', giveUp);
+    const settled = () => {
+      clearTimeout(timer);
+      tunnel?.signal.removeEventListener('abort', giveUp);
+    };
+    request.once('close', settled);
     request.once('connect', (response, socket) => {
+      settled();
       if (response.statusCode === 200) {
         connected?.(null, tls.connect({ ...this.#tls, socket, ...(host ? { servername: host } : {}) }));
         return;
@@ -191,6 +208,7 @@ class TunnelAgent extends https.Agent {
     });
     request.once('error', fail);
     request.end();
+    if (tunnel?.signal.aborted) giveUp();
     return undefined;
   }
 }

@@ -1,4 +1,6 @@
 // The registry client against registries that lie, without workers and stores around it.
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { credentialsByHost } from '../../../src/image/registry/auth.ts';
 import { createRegistryClient, type RegistryClient } from '../../../src/image/registry/client.ts';
@@ -166,6 +168,46 @@ describe('a mirror', () => {
   it('gets the credentials that name it, and those that name nobody', async () => {
     expect(await ask((_, mirror) => mirror)).toEqual({ mirror: true, upstream: false });
     expect(await ask(() => undefined)).toEqual({ mirror: true, upstream: false });
+  });
+});
+
+describe('a proxy that answers no CONNECT', () => {
+  let proxy: Server;
+  const sockets = new Set<Socket>();
+  beforeEach(async () => {
+    proxy = createServer(socket => {
+      sockets.add(socket);
+      socket.resume().once('close', () => sockets.delete(socket));
+      socket.on('error', () => {});
+    }).listen(0, '127.0.0.1');
+    await once(proxy, 'listening');
+  });
+  afterEach(() => proxy.close());
+
+  const send = (dialTimeoutMs: number, until: AbortSignal) =>
+    transport.send({
+      url: new URL('https://registry.example/v2/'),
+      method: 'GET',
+      headers: {},
+      tls: { ca: [], client: [], skipVerify: false },
+      proxy: new URL(`http://127.0.0.1:${(proxy.address() as AddressInfo).port}`),
+      dialTimeoutMs,
+      signal: until,
+    });
+
+  it('is left when the time for connecting is over', async () => {
+    await expect(send(300, signal)).rejects.toThrow(/proxy .* made no connection to registry.example:443/);
+    await expect.poll(() => sockets.size).toBe(0);
+  });
+
+  it('is left when whoever asked goes away', async () => {
+    const controller = new AbortController();
+    const sent = send(60_000, controller.signal);
+    sent.catch(() => {});
+    await expect.poll(() => sockets.size).toBe(1);
+    controller.abort();
+    await expect(sent).rejects.toThrow();
+    await expect.poll(() => sockets.size).toBe(0);
   });
 });
 

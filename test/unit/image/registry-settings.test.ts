@@ -60,7 +60,7 @@ skip_verify = true
 
   it('reads CA and client certificates beside the file, as one file, several, or pairs', async () => {
     write('r.example', {
-      'hosts.toml': 'ca = ["a.crt", "b.crt"]\nclient = ["both.pem", ["c.cert", "c.key"]]',
+      'hosts.toml': 'ca = ["a.crt", "b.crt"]\nclient = ["both.pem", ["both.pem", ""], ["c.cert", "c.key"]]',
       'a.crt': 'A',
       'b.crt': 'B',
       'both.pem': 'BOTH',
@@ -72,6 +72,7 @@ skip_verify = true
     expect(host?.tls).toEqual({
       ca: ['A', 'B'],
       client: [
+        { cert: 'BOTH', key: 'BOTH' },
         { cert: 'BOTH', key: 'BOTH' },
         { cert: 'CERT', key: 'KEY' },
       ],
@@ -99,6 +100,10 @@ skip_verify = true
     await expect(registryHosts('r.example', [base])).rejects.toThrow(/capability "fly"/);
     write('r.example', { 'hosts.toml': 'ca = "missing.crt"' });
     await expect(registryHosts('r.example', [base])).rejects.toThrow(/missing\.crt does not exist/);
+    write('r.example', { 'hosts.toml': 'client = [["", ""]]' });
+    await expect(registryHosts('r.example', [base])).rejects.toThrow(
+      /hosts\.toml is not valid: .*cannot be read/,
+    );
     write('r.example', { 'hosts.toml': 'server = ' });
     await expect(registryHosts('r.example', [base])).rejects.toThrow(/hosts\.toml is not valid/);
   });
