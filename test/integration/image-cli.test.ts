@@ -160,6 +160,37 @@ describe('cri-ts image on the store alone', () => {
   it('does all its verbs', everyVerb);
   it('pulls', pulls);
 
+  it('pulls with the credentials of --creds and --creds-file, and not without', async () => {
+    const liar = await startLiar(({ headers }, response) => {
+      if (headers.authorization === `Basic ${Buffer.from('joe:s3:cret').toString('base64')}`) return false;
+      response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end();
+      return true;
+    });
+    try {
+      liar.addImage(image, 'latest');
+      const file = join(directory, 'creds');
+      writeFileSync(file, 'joe:s3:cret\n');
+      const name = `${liar.address}/app`;
+      expect(await run('pull', name)).toMatchObject({ code: 1, stderr: expect.stringContaining(name) });
+      expect(await run('pull', '--creds', 'joe:wrong', name)).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/did not accept the credentials/),
+      });
+      for (const option of [
+        ['--creds', 'joe:s3:cret'],
+        ['--creds-file', file],
+      ]) {
+        expect(await run('pull', ...option, name)).toMatchObject({
+          code: 0,
+          stdout: `${image.config.digest}\n`,
+        });
+        expect(await run('remove', name)).toMatchObject({ code: 0 });
+      }
+    } finally {
+      await liar.close();
+    }
+  });
+
   it('shows on a terminal how far each layer is, and how fast', async () => {
     const layer = image.layers[0];
     if (!layer) throw new Error('the image has no layer');
@@ -301,8 +332,10 @@ describe('cri-ts image through the daemon', () => {
   });
 
   it('killed in the middle of a pull leaves nothing that counts as an image, and the next pull goes on', async () => {
-    const layer = image.layers[0];
+    const [layer] = image.layers;
     if (!layer) throw new Error('the image has no layer');
+    const whole = layerOf(await makeTar([{ name: 'whole', content: 'whole' }]));
+    const both = makeImage([whole, layer]);
     let slow = true;
     const liar = await startLiar((_, response, path) => {
       if (!slow || !path.endsWith(layer.digest)) return false;
@@ -310,8 +343,10 @@ describe('cri-ts image through the daemon', () => {
       response.write(layer.bytes.subarray(0, 50_000));
       return true;
     });
-    liar.addImage(image, 'latest');
+    liar.addImage(both, 'latest');
     const pull = run('pull', `${liar.address}/app`);
+    const complete = join(directory, 'root/content/blobs/sha256', whole.digest.slice(7));
+    await expect.poll(() => existsSync(complete), { timeout: 20_000 }).toBe(true);
     const partial = join(directory, 'root/content/ingest', layer.digest.slice(7));
     await expect
       .poll(() => existsSync(partial) && readFileSync(partial).length, { timeout: 20_000 })
@@ -325,9 +360,11 @@ describe('cri-ts image through the daemon', () => {
     slow = false;
     expect(await run('pull', `${liar.address}/app`)).toMatchObject({
       code: 0,
-      stdout: `${image.config.digest}\n`,
+      stdout: `${both.config.digest}\n`,
     });
     expect(liar.requests.at(-1)?.headers.range).toBe('bytes=50000-');
+    // The layer that had come whole was asked for once, before the kill.
+    expect(liar.requests.filter(({ path }) => path.endsWith(whole.digest))).toHaveLength(1);
     expect(await run('verify')).toMatchObject({ code: 0 });
     await liar.close();
   });

@@ -569,6 +569,46 @@ describe('a registry that lies', () => {
     expect(sent).toBeLessThan(60);
   });
 
+  it('with a manifest of 100 MB by its own account is not listened to', async () => {
+    const name = await serve((_, response, path) => {
+      if (!path.includes('/manifests/')) return false;
+      response.writeHead(200, { 'content-type': image.manifest.mediaType, 'content-length': 100 << 20 });
+      response.write('{');
+      return true; // nothing more comes: whoever waits for it waits for long
+    });
+    await expect(test.images.pull(name)).rejects.toThrow(/larger than the 8388608 bytes/);
+    expectNothing();
+  });
+
+  it('with a config that is no JSON is refused', async () => {
+    const config = blobOf(Buffer.from('{"architecture":'), image.config.mediaType);
+    const { mediaType, digest, size } = config;
+    const manifest = { ...JSON.parse(image.manifest.bytes.toString()), config: { mediaType, digest, size } };
+    const name = await serve();
+    liar?.add(config);
+    liar?.add(blobOf(Buffer.from(JSON.stringify(manifest)), image.manifest.mediaType), 'odd');
+    await expect(test.images.pull(`${name}:odd`)).rejects.toThrow(`image config ${digest} is not JSON`);
+    expectNothing();
+  });
+
+  it.each(['{"token":', '[]', '{"token":7}', '{"token":""}'])(
+    'with %s instead of a token is refused: Unauthenticated',
+    async answer => {
+      const name = await serve((_, response, path) => {
+        if (path === '/token') response.end(answer);
+        else
+          response
+            .writeHead(401, { 'www-authenticate': `Bearer realm="http://${liar?.address}/token"` })
+            .end();
+        return true;
+      });
+      await expect(test.images.pull(name)).rejects.toMatchObject({
+        kind: 'unauthenticated',
+        message: expect.stringMatching(/token server .* answered without a token/),
+      });
+    },
+  );
+
   it('about the number of layers is refused', async () => {
     const config = blobOf(
       Buffer.from(

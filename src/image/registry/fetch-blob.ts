@@ -1,7 +1,7 @@
 // One blob's bytes out of a registry, in order and without a gap, whatever the connection does: a broken body
 // is taken up again where it broke (Range, RFC 9110 section 14), a stalled one is given up.
 import type { IncomingMessage } from 'node:http';
-import { CriError, messageOf } from '../../errors.ts';
+import { CriError, codeOf, messageOf } from '../../errors.ts';
 import { backOff, createRegistryClient, unavailable } from './client.ts';
 import type { Transport } from './transport.ts';
 import type { RegistrySource } from './types.ts';
@@ -28,13 +28,8 @@ export async function* fetchBlob(
   let brokeAt = from;
   let sender = access.registry;
   let body: IncomingMessage | undefined;
-  const stall = new AbortController();
-  // One watch for all responses: many short ones are no more progress than one that trickles.
-  const watch = watchProgress(access.progressTimeoutMs, error => {
-    stall.abort(error);
-    body?.destroy(error);
-  });
-  const either = AbortSignal.any([signal, stall.signal]);
+  // One watch for all bodies: many short ones are no more progress than one that trickles.
+  const watch = watchProgress(access.progressTimeoutMs, error => body?.destroy(error));
   const givenUp = (error: unknown) =>
     new CriError(
       'imageFailed',
@@ -42,66 +37,88 @@ export async function* fetchBlob(
       { cause: error },
     );
 
-  try {
-    while (position < size) {
-      const asked = ranges ? position : 0;
-      try {
-        const { response, host } = await client.blob(digest, asked, either);
-        sender = host.host;
-        body = response.body;
-        const began = position;
-        if (response.status === 206) checkRange(response.headers['content-range'], asked);
-        // A registry that ignores Range starts over; what is here already is passed over.
-        let skip = response.status === 206 ? 0 : position;
-        for await (const chunk of body as AsyncIterable<Buffer>) {
-          watch.received(chunk.length);
-          const passed = Math.min(skip, chunk.length);
-          skip -= passed;
-          if (passed === chunk.length) continue;
-          position += chunk.length - passed;
-          yield passed === 0 ? chunk : chunk.subarray(passed);
-        }
-        if (position >= size) return;
-        // The body ended well and the blob is short: the digest will not match; the caller says so.
-        if (position === began || response.headers['content-length'] !== undefined) return;
-        throw new Error('its body ended early');
-      } catch (error) {
-        signal.throwIfAborted();
-        if (stall.signal.aborted) throw givenUp(stall.signal.reason);
-        if (error instanceof CriError) {
-          // Some registries, and proxies before them, refuse a range of what they would send whole.
-          if (asked === 0 || error.message.startsWith(unavailable)) throw error;
-          ranges = false;
-          continue;
-        }
-        if (position - brokeAt >= progressBytes) breaks = 0;
-        brokeAt = position;
-        if (++breaks >= maxBreaks) throw givenUp(error);
-        await backOff(breaks, undefined, either).catch(() => {}); // what ended the wait ends the next attempt
-      } finally {
-        body?.destroy();
-        body = undefined;
+  while (position < size) {
+    const asked = ranges ? position : 0;
+    try {
+      const { response, host } = await client.blob(digest, asked, signal);
+      sender = host.host;
+      body = response.body;
+      watch.resume();
+      const began = position;
+      if (response.status === 206) checkRange(response.headers['content-range'], asked);
+      // A registry that ignores Range starts over; what is here already is passed over.
+      let skip = response.status === 206 ? 0 : position;
+      for await (const chunk of body as AsyncIterable<Buffer>) {
+        watch.received(chunk.length);
+        const passed = Math.min(skip, chunk.length);
+        skip -= passed;
+        if (passed === chunk.length) continue;
+        position += chunk.length - passed;
+        yield passed === 0 ? chunk : chunk.subarray(passed);
       }
+      if (position >= size) return;
+      // The body ended well and the blob is short: the digest will not match; the caller says so.
+      if (position === began || response.headers['content-length'] !== undefined) return;
+      throw new Error('its body ended early');
+    } catch (error) {
+      watch.pause();
+      signal.throwIfAborted();
+      if (codeOf(error) === stalled) throw givenUp(error);
+      if (error instanceof CriError) {
+        // Some registries, and proxies before them, refuse a range of what they would send whole.
+        if (asked === 0 || error.message.startsWith(unavailable)) throw error;
+        ranges = false;
+        continue;
+      }
+      if (position - brokeAt >= progressBytes) breaks = 0;
+      brokeAt = position;
+      if (++breaks >= maxBreaks) throw givenUp(error);
+      await backOff(breaks, undefined, signal).catch(() => {}); // what ends the wait ends the next attempt
+    } finally {
+      watch.pause();
+      body?.destroy();
+      body = undefined;
     }
-  } finally {
-    watch.stop();
   }
 }
 
+const stalled = 'STALLED';
+
+/** Watches bytes come; time counts while a body is open. */
 function watchProgress(timeoutMs: number | undefined, giveUp: (error: Error) => void) {
   let inWindow = 0;
-  const check = () => {
-    if (inWindow >= progressBytes) inWindow = 0;
-    else {
-      giveUp(new Error(`it sent ${inWindow} bytes within ${timeoutMs} ms (image_pull_progress_timeout)`));
+  let leftMs = timeoutMs ?? 0;
+  let resumedAt = 0;
+  let timer: NodeJS.Timeout | undefined;
+
+  function check(): void {
+    if (inWindow < progressBytes) {
+      const message = `it sent ${inWindow} bytes within ${timeoutMs} ms (image_pull_progress_timeout)`;
+      giveUp(Object.assign(new Error(message), { code: stalled }));
+      return;
     }
-  };
-  const timer = timeoutMs === undefined ? undefined : setInterval(check, timeoutMs);
+    inWindow = 0;
+    leftMs = timeoutMs ?? 0;
+    resume();
+  }
+
+  function resume(): void {
+    if (timeoutMs === undefined) return;
+    resumedAt = performance.now();
+    timer = setTimeout(check, leftMs);
+  }
+
   return {
     received(bytes: number) {
       inWindow += bytes;
     },
-    stop: () => clearInterval(timer),
+    resume,
+    pause() {
+      if (timer === undefined) return;
+      clearTimeout(timer);
+      timer = undefined;
+      leftMs = Math.max(0, leftMs - (performance.now() - resumedAt));
+    },
   };
 }
 

@@ -1,6 +1,7 @@
 // The registry client against registries that lie, without workers and stores around it.
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { credentialsByHost } from '../../../src/image/registry/auth.ts';
 import { createRegistryClient, type RegistryClient } from '../../../src/image/registry/client.ts';
@@ -95,9 +96,9 @@ it('a configured header with several values is sent with all of them', async () 
 describe('a blob', () => {
   const large = blobOf(Buffer.alloc(500, 'x'), 'application/octet-stream');
 
-  async function fetchFrom(liar: Liar, from: number): Promise<Buffer> {
+  async function fetchFrom(liar: Liar, from: number, progressTimeoutMs = 10_000): Promise<Buffer> {
     liar.add(large);
-    const access = await accessTo(liar, { progressTimeoutMs: 10_000 });
+    const access = await accessTo(liar, { progressTimeoutMs });
     const source = { kind: 'registry', access, digest: large.digest, size: large.size } as const;
     const chunks: Buffer[] = [];
     for await (const chunk of fetchBlob(source, from, { transport, signal })) chunks.push(chunk);
@@ -119,6 +120,25 @@ describe('a blob', () => {
     );
     expect(liar.requests.length).toBeLessThan(10);
   }, 30_000);
+
+  it('is given up when its bodies together stand still for the progress timeout', async () => {
+    const liar = await serve((_, response) => {
+      response.writeHead(206, { 'content-length': 500, 'content-range': 'bytes 0-499/500' });
+      response.flushHeaders();
+      setTimeout(() => response.destroy(), 900);
+      return true;
+    });
+    await expect(fetchFrom(liar, 0, 1500)).rejects.toThrow(/sent 0 bytes within 1500 ms/);
+    expect(liar.requests).toHaveLength(2);
+  }, 20_000);
+
+  it('is waited for longer than the progress timeout until its registry begins to send', async () => {
+    const liar = await serve(async () => {
+      await sleep(800);
+      return false;
+    });
+    expect(await fetchFrom(liar, 0, 400)).toEqual(large.bytes);
+  });
 
   it.each([416, 400, 403])('of which no range is given (%i) is fetched whole, once', async status => {
     const liar = await serve(({ headers }, response) => {
