@@ -1,6 +1,6 @@
 // What can keep a daemon from starting, or a pod from coming up, for reasons of the node: words that help, and no traces.
-import { chmodSync, existsSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { status as grpc } from '@grpc/grpc-js';
 import { execa } from 'execa';
@@ -84,6 +84,36 @@ describe('a daemon', () => {
     });
     expect(existsSync(socket)).toBe(true);
     await new Promise(resolve => other.close(resolve));
+  });
+
+  it('refuses a socket of a process that is too busy to answer, and leaves it alone', async () => {
+    const socket = join(node.directory, 'busy.sock');
+    // Listens, and takes no connection.
+    const program = `require("net").createServer().listen({ path: process.argv[1], backlog: 1 }, () => {
+      require("fs").writeSync(1, "listens");
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+    })`;
+    const busy = execa('node', ['-e', program, socket], { reject: false });
+    await new Promise(resolve => busy.stdout?.once('data', resolve));
+    const waiting = [1, 2, 3].map(() => connect(socket).on('error', () => {}));
+    expect(await refusedStart({ socket })).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`another process answers on ${socket}`),
+    });
+    expect(existsSync(socket)).toBe(true);
+    for (const each of waiting) each.destroy();
+    busy.kill('SIGKILL');
+    await busy;
+  });
+
+  it('refuses a file in place of its socket, and leaves it alone', async () => {
+    const socket = join(node.directory, 'file.sock');
+    writeFileSync(socket, 'of value');
+    expect(await refusedStart({ socket })).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`${socket} is there and is no socket`),
+    });
+    expect(readFileSync(socket, 'utf8')).toBe('of value');
   });
 
   it('replaces the socket of a daemon that was killed', async () => {
