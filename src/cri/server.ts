@@ -78,12 +78,7 @@ export function createCriServer(parts: Parts, config: ServerConfig, observer: Rp
     async listen({ socketPath, uid, gid }) {
       mkdirSync(dirname(socketPath), { recursive: true, mode: 0o711 });
       await removeStaleSocket(socketPath, parts.log);
-      const umask = process.umask(0o117); // the socket is 0660 from its first instant
-      try {
-        await bind(server, socketPath);
-      } finally {
-        process.umask(umask);
-      }
+      await bind(server, socketPath); // who may not write to it (the daemon's umask) cannot connect
       chmodSync(socketPath, 0o660);
       chownSync(socketPath, uid, gid);
     },

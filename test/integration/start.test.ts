@@ -147,6 +147,24 @@ describe('a daemon', () => {
   }
 });
 
+describe('a daemon that was started with another umask', () => {
+  it.each(['0', '077'])('makes what it makes as ever (%s)', async umask => {
+    const socket = join(node.directory, `umask${umask}.sock`);
+    const directory = join(node.directory, `umask${umask}`);
+    const args = ['--root', join(directory, 'root'), '--state', join(directory, 'run'), '--address', socket];
+    const daemon = execa('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', criTs, 'serve', ...args], {
+      reject: false,
+    });
+    const cri = connectCri(socket);
+    await until('it serves', () => cri.Version().catch(() => undefined));
+    cri.close();
+    expect(readFileSync(`/proc/${daemon.pid}/status`, 'utf8')).toContain('Umask:\t0022');
+    expect(statSync(socket).mode & 0o777).toBe(0o660);
+    daemon.kill('SIGTERM');
+    expect((await daemon).exitCode).toBe(0);
+  });
+});
+
 describe('a daemon whose log finds no room', () => {
   it.each(['json', 'text'])('serves all the same, and ends when it is asked to (%s)', async format => {
     const socket = join(node.directory, 'unheard.sock');
