@@ -103,6 +103,8 @@ const garbageMs = 30_000;
 /** @throws CriError with what stands in the way, such as another daemon on the same root */
 export async function startDaemon({ config, version, log: plainLog }: DaemonOptions): Promise<Daemon> {
   const { root, state } = config;
+  // Whatever it was started with: what is made without a mode is nobody else's to write, and layers lose no more than this.
+  process.umask(0o022);
   makeDirectoriesSync(root, 0o711);
   for (const directory of [state, join(state, 'containers'), join(state, 'sandboxes')]) {
     makeDirectoriesSync(directory, 0o711);

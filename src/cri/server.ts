@@ -1,6 +1,6 @@
 // The gRPC server on the unix socket: takes a request to its RPC and turns whatever is thrown into a status.
 // The only place where errors become gRPC.
-import { chmodSync, chownSync, mkdirSync, unlinkSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import {
@@ -78,12 +78,7 @@ export function createCriServer(parts: Parts, config: ServerConfig, observer: Rp
     async listen({ socketPath, uid, gid }) {
       mkdirSync(dirname(socketPath), { recursive: true, mode: 0o711 });
       await removeStaleSocket(socketPath, parts.log);
-      const umask = process.umask(0o117); // the socket is 0660 from its first instant
-      try {
-        await bind(server, socketPath);
-      } finally {
-        process.umask(umask);
-      }
+      await bind(server, socketPath); // who may not write to it (the daemon's umask) cannot connect
       chmodSync(socketPath, 0o660);
       chownSync(socketPath, uid, gid);
     },
@@ -110,17 +105,29 @@ function bind(server: Server, socketPath: string): Promise<void> {
   });
 }
 
-/** Removes a socket that nobody answers on. @throws CriError alreadyExists when somebody does */
+/**
+ * Removes a socket that nobody answers on.
+ * @throws CriError alreadyExists when somebody does, or when something else has that name, which is left alone
+ */
 async function removeStaleSocket(socketPath: string, log: Logger): Promise<void> {
-  const answered = await new Promise<boolean>(resolve => {
+  const found = lstatSync(socketPath, { throwIfNoEntry: false });
+  if (!found) return;
+  if (!found.isSocket()) {
+    throw new CriError(
+      'alreadyExists',
+      `${socketPath} is there and is no socket: remove it, or choose another --address`,
+    );
+  }
+  const refusal = await new Promise<string | undefined>(resolve => {
     const socket = connect(socketPath);
     socket.once('connect', () => {
       socket.destroy();
-      resolve(true);
+      resolve(undefined);
     });
-    socket.once('error', () => resolve(false));
+    socket.once('error', error => resolve(codeOf(error)));
   });
-  if (answered) {
+  // Others are no sign that nobody listens: EAGAIN is a process that is too busy to take more connections.
+  if (refusal !== 'ECONNREFUSED' && refusal !== 'ENOENT') {
     throw new CriError(
       'alreadyExists',
       `another process answers on ${socketPath}: stop it, or choose another --address`,

@@ -1,6 +1,6 @@
 // What can keep a daemon from starting, or a pod from coming up, for reasons of the node: words that help, and no traces.
-import { chmodSync, existsSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { status as grpc } from '@grpc/grpc-js';
 import { execa } from 'execa';
@@ -86,6 +86,36 @@ describe('a daemon', () => {
     await new Promise(resolve => other.close(resolve));
   });
 
+  it('refuses a socket of a process that is too busy to answer, and leaves it alone', async () => {
+    const socket = join(node.directory, 'busy.sock');
+    // Listens, and takes no connection.
+    const program = `require("net").createServer().listen({ path: process.argv[1], backlog: 1 }, () => {
+      require("fs").writeSync(1, "listens");
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+    })`;
+    const busy = execa('node', ['-e', program, socket], { reject: false });
+    await new Promise(resolve => busy.stdout?.once('data', resolve));
+    const waiting = [1, 2, 3].map(() => connect(socket).on('error', () => {}));
+    expect(await refusedStart({ socket })).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`another process answers on ${socket}`),
+    });
+    expect(existsSync(socket)).toBe(true);
+    for (const each of waiting) each.destroy();
+    busy.kill('SIGKILL');
+    await busy;
+  });
+
+  it('refuses a file in place of its socket, and leaves it alone', async () => {
+    const socket = join(node.directory, 'file.sock');
+    writeFileSync(socket, 'of value');
+    expect(await refusedStart({ socket })).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`${socket} is there and is no socket`),
+    });
+    expect(readFileSync(socket, 'utf8')).toBe('of value');
+  });
+
   it('replaces the socket of a daemon that was killed', async () => {
     await node.kill();
     expect(existsSync(node.socket)).toBe(true);
@@ -115,6 +145,24 @@ describe('a daemon', () => {
     store.putSync('format', change(store.get('format')));
     await store.close();
   }
+});
+
+describe('a daemon that was started with another umask', () => {
+  it.each(['0', '077'])('makes what it makes as ever (%s)', async umask => {
+    const socket = join(node.directory, `umask${umask}.sock`);
+    const directory = join(node.directory, `umask${umask}`);
+    const args = ['--root', join(directory, 'root'), '--state', join(directory, 'run'), '--address', socket];
+    const daemon = execa('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', criTs, 'serve', ...args], {
+      reject: false,
+    });
+    const cri = connectCri(socket);
+    await until('it serves', () => cri.Version().catch(() => undefined));
+    cri.close();
+    expect(readFileSync(`/proc/${daemon.pid}/status`, 'utf8')).toContain('Umask:\t0022');
+    expect(statSync(socket).mode & 0o777).toBe(0o660);
+    daemon.kill('SIGTERM');
+    expect((await daemon).exitCode).toBe(0);
+  });
 });
 
 describe('a daemon whose log finds no room', () => {
