@@ -52,6 +52,7 @@ import type { Logger } from './log.ts';
 import { loadDefaultProfile, thisApparmorHost } from './oci/apparmor-default.ts';
 import { createConmon } from './oci/conmon.ts';
 import { requireCriu } from './oci/criu.ts';
+import { removeCommandDirectories } from './oci/exec-leftovers.ts';
 import { createRuntime, type OciRuntime } from './oci/runtime.ts';
 import { type BaseSpec, parseBaseSpec } from './oci/spec/base-spec.ts';
 import { writeCniTemplate } from './sandbox/cni-template.ts';
@@ -71,7 +72,7 @@ import { faultObserver } from './steps/faults.ts';
 import { createLocks } from './steps/locks.ts';
 import { createRegistry } from './store/registry.ts';
 import { openStore } from './store/store.ts';
-import { createBackends } from './streaming/backends.ts';
+import { createBackends, removeTerminalSockets } from './streaming/backends.ts';
 import { type StreamingServerOptions, startStreamingServer } from './streaming/server.ts';
 import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 
@@ -366,6 +367,8 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   if (helpers.waitedFor + helpers.killed > 0) {
     log.warn(helpers, 'an earlier daemon was killed at work: its helpers have ended or were killed');
   }
+  removeCommandDirectories(join(state, 'containers'));
+  removeTerminalSockets(state);
   await images.recover();
   await containers.recover();
   await sandboxes.recover();

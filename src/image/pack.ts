@@ -1,6 +1,7 @@
 // Writes an archive of files and small documents. Runs in a worker process.
+import { randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { chmod, rename, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import tar from 'tar-stream';
 
@@ -14,9 +15,10 @@ export async function packArchive(
   signal: AbortSignal,
   mode = 0o644,
 ): Promise<void> {
-  const temporary = `${to}.part`;
+  // Others may write to the directory: what they put there is neither followed nor written to.
+  const temporary = `${to}.${randomUUID()}.part`;
   const pack = tar.pack();
-  const written = pipeline(pack, createWriteStream(temporary, { mode }), { signal });
+  const written = pipeline(pack, createWriteStream(temporary, { flags: 'wx', mode: 0o600 }), { signal });
   try {
     for (const member of members) {
       if ('text' in member) pack.entry({ name: member.name, mode }, member.text);
@@ -27,6 +29,7 @@ export async function packArchive(
     }
     pack.finalize();
     await written;
+    await chmod(temporary, mode);
     await rename(temporary, to);
   } catch (error) {
     pack.destroy();

@@ -12,6 +12,7 @@ import { identify, identifyEnded, type ProcessIdentity } from '../host/process-w
 import { type SpawnRequest, spawnChild } from '../host/spawn.ts';
 import { hostId } from '../host/userns.ts';
 import { endOf } from '../host/wait.ts';
+import { commandDirectoryPrefix } from './exec-leftovers.ts';
 import { lastLogError, type OciRuntime } from './runtime.ts';
 
 export interface CommandToStart {
@@ -47,7 +48,7 @@ export async function startCommand(
   { runtime, orphans }: { runtime: OciRuntime; orphans: OrphanReaper },
   signal: AbortSignal,
 ): Promise<ProcessIdentity> {
-  const directory = mkdtempSync(join(wanted.bundle, 'exec-'));
+  const directory = mkdtempSync(join(wanted.bundle, commandDirectoryPrefix));
   try {
     return await orphans.hold(() => startIn(directory, wanted, runtime, signal));
   } finally {

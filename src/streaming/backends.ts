@@ -1,5 +1,6 @@
 // Joins the streaming server to the daemon's containers and pods: which container a request means, whether it runs, and
 // where what exec, attach and port-forward need of it is kept.
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container } from '../container/container.ts';
 import type { Containers } from '../container/containers.ts';
@@ -31,6 +32,13 @@ export interface BackendParts {
   readonly log: Logger;
 }
 
+const terminalSockets = (state: string) => join(state, 'tty');
+
+/** Removes what a killed daemon left of commands to which it was just giving a terminal. */
+export function removeTerminalSockets(state: string): void {
+  rmSync(terminalSockets(state), { recursive: true, force: true });
+}
+
 export function createBackends(parts: BackendParts): StreamingBackends {
   const { state, readiness, watch, orphans, thread, drainMs, log } = parts;
 
@@ -42,7 +50,7 @@ export function createBackends(parts: BackendParts): StreamingBackends {
 
   return {
     ...createExecBackend({
-      socketDir: join(state, 'tty'),
+      socketDir: terminalSockets(state),
       orphans,
       watch,
       readiness,

@@ -1,5 +1,6 @@
 // The daemon ends, by SIGTERM or kill -9, and another takes its place: pods must not notice, and nothing may be lost or left.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { inspect } from '../support/containers.ts';
@@ -53,6 +54,17 @@ describe.each(ways)('after $way', ({ end }) => {
     expect(await node.exec(id, 'echo $((6 * 7)); exit 0')).toBe('42');
     const failed = await node.cri.ExecSync({ containerId: id, cmd: ['sh', '-c', 'exit 9'], timeout: 20 });
     expect(failed.exitCode).toBe(9);
+    await untilAsBefore(node, before);
+  });
+
+  it('what was there of commands that were just being started is removed', async () => {
+    const id = await node.runContainer(await node.runPod(), 'sleep 1000');
+    await end();
+    const left = [join(node.state, 'containers', id, 'exec-abc123'), join(node.state, 'tty', 'tabc123')];
+    for (const directory of left) mkdirSync(directory, { recursive: true });
+    await node.start();
+    expect(left.filter(existsSync)).toEqual([]);
+    expect(await node.exec(id, 'echo $((6 * 7))')).toBe('42');
     await untilAsBefore(node, before);
   });
 
