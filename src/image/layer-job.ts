@@ -16,6 +16,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { CriError } from '../errors.ts';
+import { unlessBomb } from './bomb.ts';
 import { decompress, sniffCompression } from './decompress.ts';
 import type { BlobSource, LayerJob, LayerResult } from './jobs.ts';
 import { fetchBlob } from './registry/fetch-blob.ts';
@@ -24,12 +25,6 @@ import { createTarReader } from './tar/reader.ts';
 import { createUnpacker } from './unpack.ts';
 
 const readChunk = 256 * 1024;
-/**
- * A layer may unpack to so many times its own size, beyond a free allowance. Real layers stay below 20, also
- * when they hold large files of zeros of moderate size; gzip can reach 1000 and nested tricks far more.
- */
-const maxRatio = 200;
-const freeAllowance = 1024 * 1024 * 1024;
 
 export interface JobContext {
   /** The worker's connections to registries. */
@@ -207,18 +202,11 @@ async function unpack(
   const unpacker = createUnpacker(directory);
   const reader = createTarReader(unpacker);
   const hash = createHash('sha256');
-  let unpackedBytes = 0;
   try {
     mkdirSync(directory, 0o755);
     const { compression, bytes } = await settleCompression(job, intake.bytes());
-    for await (const chunk of decompress(bytes, compression, job.size)) {
-      unpackedBytes += chunk.length;
-      if (unpackedBytes > freeAllowance + maxRatio * intake.received()) {
-        throw new CriError(
-          'imageFailed',
-          `layer ${job.digest ?? ''} unpacks to more than ${maxRatio} times its size: it looks like a decompression bomb`,
-        );
-      }
+    const unpacked = decompress(bytes, compression, job.size);
+    for await (const chunk of unlessBomb(`layer ${job.digest ?? ''}`, unpacked, () => intake.received())) {
       hash.update(chunk);
       reader.write(chunk);
     }

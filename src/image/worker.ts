@@ -10,6 +10,7 @@ import {
   createWriteStream,
   openSync,
   readdirSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { setPriority } from 'node:os';
@@ -17,6 +18,7 @@ import { pipeline } from 'node:stream/promises';
 import { CriError, codeOf, messageOf } from '../errors.ts';
 import { syncFileSystem } from '../host/files-ffi.ts';
 import { removeTree } from '../host/remove-tree.ts';
+import { unlessBomb } from './bomb.ts';
 import { decompress } from './decompress.ts';
 import type { FromWorker, JobKind, Jobs, ToWorker } from './jobs.ts';
 import { type JobContext, runLayerJob } from './layer-job.ts';
@@ -57,9 +59,9 @@ const handlers: Handlers = {
     return { digest: `sha256:${hash.digest('hex')}`, size };
   },
   async inflate({ from, to, compression }, { signal }) {
-    await pipeline(decompress(createReadStream(from), compression), createWriteStream(to, { mode: 0o600 }), {
-      signal,
-    });
+    const { size } = statSync(from);
+    const whole = unlessBomb(`archive ${from}`, decompress(createReadStream(from), compression), () => size);
+    await pipeline(whole, createWriteStream(to, { mode: 0o600 }), { signal });
     return null;
   },
   async pack({ members, to, mode }, { signal }) {

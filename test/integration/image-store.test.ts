@@ -265,6 +265,10 @@ describe('importing', () => {
     const image = makeImage([layerOf(archive, 'zstd', zstd)]);
     await expect(test.images.import(await layoutOf(image))).rejects.toThrow(/decompression bomb/);
     expect(layerDirectories()).toEqual([]);
+    const whole = join(test.directory, 'bomb.tar.zst');
+    await writeFile(whole, zstd(archive));
+    await expect(test.images.import(whole)).rejects.toThrow(/archive .*bomb.tar.zst .*decompression bomb/);
+    expect(readdirSync(join(test.root, 'content/ingest'))).toEqual([]);
   });
 });
 
