@@ -183,6 +183,7 @@ describe('other users of the host', () => {
           "0644 - state/sandboxes/ID/resolv.conf",
           "0644 - state/sandboxes/ID/runtime.log",
           "1777 d state/sandboxes/ID/shm",
+          "0600 - state/state.lock",
           "0700 d state/tty",
         ]
       `);
