@@ -30,7 +30,7 @@ install -d "$library.new" "$destdir/usr/local/bin" "$destdir/etc/systemd/system"
 {
   printf '%s\n' bin dist proto docs package.json LICENSE README.md
   production_modules
-} | tar --create --files-from - --owner root --group root | tar --extract --no-same-owner --directory "$library.new"
+} | tar --create --exclude='*.map' --exclude='*.ts' --exclude='*.[cm]ts' --owner root --group root --files-from - | tar --extract --no-same-owner --directory "$library.new"
 
 # Made whole beside the old one and put in its place at once: a daemon that starts meanwhile finds the one or the other.
 rm -rf "$library.old"

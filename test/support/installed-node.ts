@@ -149,11 +149,14 @@ export async function installedNode(): Promise<InstalledNode> {
     },
   };
 
-  const layout = join(directory, 'busybox');
-  await writeBusyboxLayout(layout);
-  await execa('cri-ts', ['image', 'import', layout]);
-  await node.output(await node.runPod(), 'true');
-  await node.removeAll();
+  // The first of several test files finds none.
+  if ((await node.cri.ListImages()).images.length === 0) {
+    const layout = join(directory, 'busybox');
+    await writeBusyboxLayout(layout);
+    await execa('cri-ts', ['image', 'import', layout]);
+    await node.output(await node.runPod(), 'true');
+    await node.removeAll();
+  }
   const before = comparable(hostSnapshot(mark));
   return node;
 }

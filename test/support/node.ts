@@ -317,10 +317,12 @@ export async function until<T>(
 ): Promise<T> {
   const end = Date.now() + patienceMs;
   for (;;) {
+    const asked = Date.now();
     const answer = await ask();
     if (answer !== undefined) return answer;
     if (Date.now() > end) throw new Error(`waited for: ${what}`);
-    await sleep(50);
+    // Where asking takes long, what is waited for gets its share of the machine.
+    await sleep(Math.max(50, 2 * (Date.now() - asked)));
   }
 }
 

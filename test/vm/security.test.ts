@@ -103,7 +103,10 @@ describe.each(['runc', 'crun'])('a pod with a user namespace, with %s', handler 
       await node.exec(id, 'id -u; stat -c %u:%g / /new /data/theirs /data/new; cat /proc/self/uid_map'),
     ).toMatch(/^0\n0:0\n0:0\n1000:1000\n0:0\n\s*0\s+400000\s+65536$/);
     expect(statSync(join(volume, 'new'))).toMatchObject({ uid: 0, gid: 0 });
-    const [pid] = readFileSync(join(own.cgroup, `cri-ts-${id}.scope/cgroup.procs`), 'utf8').split('\n');
+    // crun puts them into a cgroup below the scope.
+    const scope = join(own.cgroup, `cri-ts-${id}.scope`);
+    const { stdout: pids } = await execa('find', [scope, '-name', 'cgroup.procs', '-exec', 'cat', '{}', '+']);
+    const pid = pids.split('\n')[0];
     // Not the owner of /proc/PID: that is root as long as the process may not be traced.
     expect(readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(new RegExp(`^Uid:\\s+${first}\\s`, 'm'));
     expect(statSync(`/var/lib/cri-ts/containers/${id}/upper/new`).uid).toBe(first);

@@ -34,7 +34,7 @@ it('a daemon that hangs is ended by the watchdog and started again; pods do not 
     const now = [await property('MainPID'), await property('ActiveState')];
     return now[1] === 'active' && now[0] !== before[0] ? true : undefined;
   };
-  await until('another daemon serves', isAnother, 270_000); // the watchdog waits for a minute first
+  await until('another daemon serves', isAnother, 270_000); // the watchdog waits for a while first
   node.reconnect();
   expect(await node.status(id)).toMatchObject({ state: 'CONTAINER_RUNNING', startedAt: before[1] });
 });

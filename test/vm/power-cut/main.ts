@@ -1,6 +1,6 @@
 // One boot of the VM between two power cuts: looks at what the cut before it has left, cleans up as kubelet would, and
 // works until it asks for the next cut. hack/vm kills the VM when it reads the line `CUT` on standard output.
-//   tsx main.ts SEED cut|reboot|last       what ends this boot; a reboot ends it in the middle of work, too
+//   main SEED cut|reboot|last     what ends this boot; a reboot ends it in the middle of work, too
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
@@ -29,11 +29,11 @@ const moments = [
   'PullImage/listed',
 ];
 
-if (!existsSync(dropIn)) {
+// From the next boot on the daemon reads what to stop before; this one is cut at some moment.
+const takesFaults = existsSync(dropIn);
+if (!takesFaults) {
   mkdirSync('/etc/systemd/system/cri-ts.service.d', { recursive: true });
   writeFileSync(dropIn, `[Service]\nEnvironment=CRI_TS_FAULTS=${faultFile}\n`);
-  await execa('systemctl', ['daemon-reload']);
-  await execa('systemctl', ['restart', 'cri-ts']);
   await execa('sync');
 }
 const cri = connectCri('/run/cri-ts/cri-ts.sock');
@@ -47,7 +47,7 @@ if (how === 'reboot') {
   console.log('reboot');
   process.exit(0);
 }
-if (seed % 2 === 0) {
+if (seed % 2 === 0 || !takesFaults) {
   await sleep(random() * 30_000);
   console.log('power cut at some moment');
 } else {
