@@ -1,6 +1,7 @@
 // Everything that a pod may leave: on the host, in the directories of its node, and open in its daemon.
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { open } from 'lmdb';
 import { descriptorsOf } from './descriptors.ts';
 import type { HostSnapshot } from './host-snapshot.ts';
 import { type TestNode, until } from './node.ts';
@@ -10,6 +11,10 @@ export interface Everything extends HostSnapshot {
   files: string[];
   /** What the daemon holds open. */
   descriptors: string[];
+  /** Keys of the daemon's records, such as `sandboxes/ID`. */
+  records: string[];
+  /** Children of the daemon that ended and that it has not waited for. */
+  zombies: string[];
 }
 
 /** What is there now; to be compared with what was there before. */
@@ -18,7 +23,38 @@ export function everything(node: TestNode): Everything {
     ...node.snapshot(),
     files: ['root', 'run', 'ipam'].flatMap(name => pathsBelow(join(node.directory, name))),
     descriptors: descriptorsOf(node),
+    records: recordsOf(node),
+    zombies: zombiesOf(node),
   };
+}
+
+/** Read beside the daemon; but for `unflushed`, which is there for as long as the disk takes to write images down. */
+function recordsOf(node: TestNode): string[] {
+  const root = open({ path: join(node.root, 'store'), readOnly: true, maxDbs: 16, encoding: 'json' });
+  try {
+    const collections = [...root.getKeys()].map(String).filter(name => !/^(format|unflushed)$/.test(name));
+    return collections.flatMap(name =>
+      [...root.openDB({ name, encoding: 'string' }).getKeys()].map(key => `${name}/${String(key)}`),
+    );
+  } finally {
+    void root.close();
+  }
+}
+
+function zombiesOf(node: TestNode): string[] {
+  const daemon = String(node.pid());
+  return readdirSync('/proc').flatMap(pid => {
+    if (!/^\d+$/.test(pid)) return [];
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+      const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      return state === 'Z' && parent === daemon
+        ? [stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'))]
+        : [];
+    } catch {
+      return []; // it is gone
+    }
+  });
 }
 
 /**

@@ -8,6 +8,8 @@ export interface HostSnapshot {
   links: string[];
   addresses: string[];
   routes: string[];
+  /** Rules of policy routing. */
+  rules: string[];
   firewall: string[];
   mounts: string[];
   reservations: string[];
@@ -19,13 +21,14 @@ const lines = (text: string) => text.split('\n').filter(line => line !== '');
 const output = (command: string, ...args: string[]) =>
   lines(execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }));
 
-/** @param mark a text that stands in the command line or cgroup of every process of the node under test */
+/** @param mark a text that stands in the command line, the cgroup or the helper's mark of every process of the node under test */
 export function hostSnapshot(mark: string): HostSnapshot {
   return {
     netns: list('/run/netns'),
     links: output('ip', '-o', 'link').map(line => line.replace(/^\d+: ([^:@]+).*/, '$1')),
-    addresses: output('ip', '-o', '-4', 'addr').map(line => line.replace(/^\d+: +/, '')),
-    routes: output('ip', 'route').map(line => line.replace(' linkdown', '')),
+    addresses: addresses(),
+    routes: routes(),
+    rules: ['-4', '-6'].flatMap(family => output('ip', family, 'rule').map(line => `${family} ${line}`)),
     firewall: firewall(),
     mounts: mounts()
       .filter(({ key }) => !foreignMounts.has(key))
@@ -38,6 +41,26 @@ export function hostSnapshot(mark: string): HostSnapshot {
     cgroups: cgroups(mark),
     processes: markedProcesses(mark).map(({ command }) => command),
   };
+}
+
+/** Not those that the kernel gives each link of its own accord, nor how long they are good for. */
+function addresses(): string[] {
+  return output('ip', '-o', 'addr')
+    .filter(line => !line.includes(' inet6 fe80:'))
+    .map(line =>
+      line
+        .replace(/^\d+: +/, '')
+        .replace(/\\.*/, '')
+        .replace(/ (tentative|dadfailed)/g, '')
+        .trimEnd(),
+    );
+}
+
+function routes(): string[] {
+  const all = [...output('ip', '-4', 'route'), ...output('ip', '-6', 'route')];
+  return all
+    .filter(line => !/^(fe80:|multicast )/.test(line))
+    .map(line => line.replace(' linkdown', '').replace(/ expires \d+sec/, ''));
 }
 
 /**
@@ -58,13 +81,29 @@ function list(directory: string): string[] {
   return existsSync(directory) ? readdirSync(directory).sort() : [];
 }
 
+const hasNft = existsSync('/usr/sbin/nft');
+
 /** Chains and rules; not the empty tables and base chains that the first use of iptables makes for good. */
 function firewall(): string[] {
-  return ['iptables-save', 'ip6tables-save'].flatMap(command =>
+  const ofIptables = ['iptables-save', 'ip6tables-save'].flatMap(command =>
     output(command)
       .filter(line => line.startsWith('-A') || line.startsWith(':CNI'))
       .map(line => `${command}: ${line.replace(/ \[.*/, '')}`),
   );
+  return hasNft ? [...ofIptables, ...nftRules()] : ofIptables;
+}
+
+/** Each rule, set and element with the table and chain that it stands in; what it has counted left out. */
+function nftRules(): string[] {
+  const place: string[] = [];
+  return output('nft', 'list', 'ruleset').flatMap(whole => {
+    const line = whole.trim().replace(/counter packets \d+ bytes \d+/, 'counter');
+    if (line === '}') place.pop();
+    else if (line.endsWith(' {')) place.push(line.slice(0, -2));
+    else if (!line.startsWith('#') && !/^type \w+ hook /.test(line))
+      return [`nft: ${place.join(': ')}: ${line}`];
+    return [];
+  });
 }
 
 function cgroups(mark: string): string[] {
@@ -90,6 +129,13 @@ function entriesOf(directory: string): Dirent[] {
   }
 }
 
+/** What the daemon starts to do something for it says in its environment whose it is. Image workers rest for a minute. */
+function isHelperOf(mark: string, pid: string, command: string): boolean {
+  if (/\/worker\.js\b/.test(command)) return false;
+  const variables = readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
+  return variables.some(variable => variable.startsWith('CRI_TS_HELPER_OF=') && variable.includes(mark));
+}
+
 /** Living processes that carry the mark; zombies are whoever's that should reap them. */
 export function markedProcesses(mark: string): { pid: number; command: string }[] {
   return readdirSync('/proc').flatMap(pid => {
@@ -99,7 +145,7 @@ export function markedProcesses(mark: string): { pid: number; command: string }[
       if (/^[ZX]$/.test(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3))) return [];
       const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
       const cgroup = readFileSync(`/proc/${pid}/cgroup`, 'latin1');
-      const isMarked = command.includes(mark) || cgroup.includes(mark);
+      const isMarked = command.includes(mark) || cgroup.includes(mark) || isHelperOf(mark, pid, command);
       return isMarked ? [{ pid: Number(pid), command: command.slice(0, 200) }] : [];
     } catch {
       return []; // it ended meanwhile

@@ -14,7 +14,10 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true }));
 
 /** Runs a plan of steps a and b with the faults that the file holds; returns what happened. */
-async function run(signal = new AbortController().signal): Promise<{ history: string[]; error: unknown }> {
+async function run(
+  signal = new AbortController().signal,
+  deadlineMs = 20,
+): Promise<{ history: string[]; error: unknown }> {
   const observer = faultObserver({ CRI_TS_FAULTS: file });
   if (!observer) throw new Error('no observer');
   const history: string[] = [];
@@ -24,7 +27,7 @@ async function run(signal = new AbortController().signal): Promise<{ history: st
     undo: () => void history.push(`undo ${name}`),
   });
   const subject = { id: 's', owed: [], times: {}, save: async () => {} };
-  const engine = createEngine({ observers: [observer], deadlineMs: 20 });
+  const engine = createEngine({ observers: [observer], deadlineMs, undoDeadlineMs: deadlineMs });
   const error = await engine.bringUp('Run', [step('a'), step('b')], subject, signal).catch(thrown => thrown);
   return { history, error };
 }
@@ -55,6 +58,39 @@ describe('injected faults', () => {
   it('make a step hang until its deadline passes', async () => {
     writeFileSync(file, 'Run/b/do/before/hang');
     expect((await run()).error).toMatchObject({ kind: 'deadlineExceeded' });
+  });
+
+  it('make a step that has acted hang until its deadline passes', async () => {
+    writeFileSync(file, 'Run/b/do/after/hang');
+    const { history, error } = await run();
+    expect(history).toEqual(['a', 'b', 'undo b', 'undo a']);
+    expect(error).toMatchObject({ kind: 'deadlineExceeded', message: expect.stringContaining('"b" (do)') });
+  });
+
+  it('make a step that has acted hang until its caller goes away', async () => {
+    writeFileSync(file, 'Run/b/do/after/hang');
+    const { history, error } = await run(AbortSignal.timeout(5));
+    expect(history).toEqual(['a', 'b', 'undo b', 'undo a']);
+    expect(error).toMatchObject({ kind: 'cancelled' });
+  });
+
+  it('make a step that was undone hang, so that it stays owed', async () => {
+    writeFileSync(file, 'Run/b/do/after/fail\nRun/b/undo/after/hang');
+    expect((await run()).history).toEqual(['a', 'b', 'undo b']);
+  });
+
+  it('make a step pause and then go on', async () => {
+    writeFileSync(file, 'Run/a/do/before/pause:10\nRun/b/do/after/pause:1');
+    const { history, error } = await run(undefined, 60_000);
+    expect(history).toEqual(['a', 'b']);
+    expect(error).toBeUndefined();
+    expect(readFileSync(file, 'utf8')).toBe('');
+  });
+
+  it('tell that a step was over before it could be struck within', async () => {
+    writeFileSync(file, 'Run/a/do/within:60000/kill');
+    expect((await run(undefined, 60_000)).history).toEqual(['a', 'b']);
+    expect(readFileSync(file, 'utf8')).toBe('missed Run/a/do/within:60000/kill');
   });
 
   it('make an undo fail', async () => {
