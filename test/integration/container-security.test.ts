@@ -1,9 +1,9 @@
 // What confines a container: capabilities, privilege, paths hidden and protected, seccomp, devices.
 import { execFileSync } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status as grpc } from '@grpc/grpc-js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { Loose } from '../../src/cri-api/contract.ts';
 import type { ContainerConfig, LinuxContainerSecurityContext } from '../../src/cri-api/types.ts';
 import { capabilityNames } from '../../src/host/capabilities.ts';
@@ -168,9 +168,10 @@ describe('no_new_privs', () => {
   });
 
   it('keeps set-user-id programs from raising anybody', async () => {
-    const shared = join(node.directory, 'suid');
-    await mkdir(shared);
+    const shared = await mkdtemp('/var/tmp/suid-'); // the node's directory may be on a file system that is mounted nosuid
+    onTestFinished(() => rm(shared, { recursive: true }));
     execFileSync('cp', ['/bin/busybox', join(shared, 'traceroute')]);
+    execFileSync('chmod', ['755', shared]);
     execFileSync('chmod', ['4755', join(shared, 'traceroute')]);
     const mounts = [{ hostPath: shared, containerPath: '/suid' }];
     const as = (noNewPrivs: boolean) => ({ mounts, ...secured({ runAsUser: { value: 1234 }, noNewPrivs }) });
@@ -208,6 +209,7 @@ describe('seccomp', () => {
   it('lets pass what the capabilities stand for', async () => {
     const context = {
       seccomp: { profileType: 'RuntimeDefault' as const },
+      apparmor: { profileType: 'Unconfined' as const }, // whose profile would refuse mounts in its turn
       capabilities: { addCapabilities: ['SYS_ADMIN'] },
     };
     expect(await lines('mount -t tmpfs tmpfs /tmp && echo ok', secured(context))).toEqual(['ok']);
