@@ -6,7 +6,7 @@
 #   install_deps test        to run the tests too, that of the hard way among them
 #   install_deps vm          for hack/vm
 # Packages are Debian's (12 or newer). Nothing is ever removed for them. Those that only go into images of the tests are
-# fetched into .cache/nginx-light and not installed.
+# fetched into .cache and not installed; nor is containerd, which one test compares with.
 
 say() { printf '%s\n' "$@"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
@@ -83,32 +83,45 @@ libraries_of() {
   apt-cache depends --important "$@" | awk '$1 ~ /Depends:$/ && $2 ~ /^(lib|zlib)/ { print $2 }' | sort -u
 }
 
-# The packages of nginx-light with the libraries of its program and what these need: the tests lay them into an image.
-fetch_nginx_light() {
-  cache=$PWD/.cache/nginx-light
+# Fetches packages into .cache/NAME without installing them: fetch_packages NAME COMMAND   (it prints the packages)
+fetch_packages() {
+  cache=$PWD/.cache/$1
   [ ! -e "$cache/complete" ] || return 0
-  command -v apt-get >/dev/null || die 'the packages of nginx-light are wanted for the tests, and there is no apt-get to fetch them'
-  say 'fetching Debian packages for an image of the tests: nginx-light'
+  command -v apt-get >/dev/null || die "the packages of $1 are wanted for the tests, and there is no apt-get to fetch them"
+  say "fetching Debian packages for the tests: $1"
   mkdir -p "$cache"
   log=$(mktemp)
-  if ! (
-    cd "$cache"
-    rm -f ./*.deb
-    apt-get -qq update
-    libraries=$(libraries_of nginx)
-    # shellcheck disable=SC2046,SC2086
-    apt-get -qq download nginx-light nginx nginx-common libnginx-mod-http-echo \
-      $(printf '%s\n' $libraries $(libraries_of $libraries) | sort -u) && touch complete
-  ) >"$log" 2>&1 </dev/null; then
+  # shellcheck disable=SC2046
+  if ! (cd "$cache" && rm -f ./*.deb && apt-get -qq update && apt-get -qq download $("$2")) >"$log" 2>&1 </dev/null; then
     tail -n 20 "$log" >&2
     rm -f "$log"
-    die 'apt-get could not fetch nginx-light'
+    die "apt-get could not fetch $1"
   fi
   rm -f "$log"
 }
 
+# nginx-light with the libraries of its program and what these need: the tests lay them into an image.
+packages_of_nginx() {
+  libraries=$(libraries_of nginx)
+  # shellcheck disable=SC2086
+  printf '%s\n' nginx-light nginx nginx-common libnginx-mod-http-echo $libraries $(libraries_of $libraries) | sort -u
+}
+
+# containerd, which the image service is compared with: laid beside the tests where it is not installed, for the package
+# would start it as the machine's runtime.
+packages_of_containerd() { printf 'containerd\n'; }
+
+fetch_for_tests() {
+  fetch_packages nginx-light packages_of_nginx && touch .cache/nginx-light/complete
+  if ! command -v containerd >/dev/null && [ ! -e .cache/containerd/complete ]; then
+    fetch_packages containerd packages_of_containerd
+    dpkg-deb --extract .cache/containerd/containerd_*.deb .cache/containerd || die 'containerd could not be unpacked'
+    touch .cache/containerd/complete
+  fi
+}
+
 install_deps() {
   install_packages "${1:-}"
-  [ "${1:-}" != test ] || fetch_nginx_light
+  [ "${1:-}" != test ] || fetch_for_tests
   install_node_modules
 }
