@@ -2,6 +2,8 @@
 // attributes, times in nanoseconds, flushing one file system. Synchronous: they are made on worker threads.
 //
 // Paths are strings of one byte a character (latin1), because file names are bytes and need not be UTF-8.
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import koffi from 'koffi';
 import { check, HostError } from './libc.ts';
 
@@ -17,10 +19,13 @@ const calls = {
   llistxattr: libc.func('long llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)'),
   utimensat: libc.func('int utimensat(int dirfd, const uint8_t *path, const int64_t *times, int flags)'),
   syncfs: libc.func('int syncfs(int fd)'),
+  linkat: libc.func('int linkat(int fromFd, const uint8_t *from, int toFd, const uint8_t *to, int flags)'),
 };
 
 const atFdcwd = -100;
 const atSymlinkNofollow = 0x100;
+const atSymlinkFollow = 0x400;
+const oTmpfile = 0o20000000 | constants.O_DIRECTORY; // open(2); Node has no name for it
 const maxXattrBytes = 64 * 1024;
 
 const cString = (path: string): Buffer => Buffer.from(`${path}\0`, 'latin1');
@@ -37,6 +42,17 @@ function deviceNumber(major: number, minor: number): bigint {
   return (
     ((high & 0xfffff000n) << 32n) | ((high & 0xfffn) << 8n) | ((low & 0xffffff00n) << 12n) | (low & 0xffn)
   );
+}
+
+/** Opens a file without a name in `directory`, which is gone when it is closed unless `nameFile` has named it (O_TMPFILE, open(2)). */
+export function openUnnamed(directory: string, mode: number): Promise<FileHandle> {
+  return open(directory, oTmpfile | constants.O_WRONLY, mode);
+}
+
+/** Gives an unnamed file its name. @throws HostError EEXIST when something has that name */
+export function nameFile(fd: number, path: string): void {
+  const from = cString(`/proc/self/fd/${fd}`);
+  check(calls.linkat(atFdcwd, from, atFdcwd, cString(path), atSymlinkFollow), 'linkat', `naming ${path}`);
 }
 
 /** Sets an extended attribute of `path` itself, also when it is a symbolic link. @throws HostError */

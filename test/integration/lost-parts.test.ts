@@ -1,10 +1,11 @@
 // Parts of a running pod are taken away behind the daemon's back: it must say so, and still end and remove the pod whole.
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { open } from 'lmdb';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { addImage } from '../support/containers.ts';
 import { failureOf } from '../support/cri-client.ts';
 import { afterOnePod, cleanUp, type Everything, everything, untilAsBefore } from '../support/everything.ts';
 import { fakePluginCalls, passesOn } from '../support/fake-plugins.ts';
@@ -49,22 +50,30 @@ const podState = async (podSandboxId: string) =>
 const netnsNames = () => readdirSync('/run/netns');
 
 const daemons = [
-  { daemon: 'the daemon that started it', restart: async () => {} },
+  { daemon: 'the daemon that started it', under: async (loss: () => void) => loss() },
   {
     daemon: 'a later daemon',
-    async restart() {
+    async under(loss: () => void) {
       await node.kill();
+      await node.start();
+      loss();
+    },
+  },
+  {
+    daemon: 'none, and one that starts after it',
+    async under(loss: () => void) {
+      await node.kill();
+      loss();
       await node.start();
     },
   },
 ];
 
-describe.each(daemons)('with $daemon', ({ restart }) => {
+describe.each(daemons)('with $daemon', ({ under }) => {
   it('a container whose conmon is killed ends with it, as 255 and Unknown', async () => {
     const pod = await node.runPod();
     const id = await node.runContainer(pod, 'sleep 1000');
-    await restart();
-    killNow(conmonOf(id));
+    await under(() => killNow(conmonOf(id)));
     expect(await node.untilExited(id)).toMatchObject({
       exitCode: 255,
       reason: 'Unknown',
@@ -77,8 +86,7 @@ describe.each(daemons)('with $daemon', ({ restart }) => {
 
   it("a container whose first process is killed reports the signal's exit code", async () => {
     const id = await node.runContainer(await node.runPod(), 'sleep 1000');
-    await restart();
-    killNow(processesOf(id));
+    await under(() => killNow(processesOf(id)));
     expect(await node.untilExited(id)).toMatchObject({ exitCode: 137, reason: 'Error' });
     await untilAsBefore(node, before);
   });
@@ -86,8 +94,7 @@ describe.each(daemons)('with $daemon', ({ restart }) => {
   it('a pod whose pause process is killed is NOTREADY, and takes no more containers', async () => {
     const pod = await node.runPod();
     const id = await node.runContainer(pod, 'sleep 1000');
-    await restart();
-    killNow(processesOf(pod));
+    await under(() => killNow(processesOf(pod)));
     await until('the sandbox is NOTREADY', async () =>
       (await podState(pod)) === 'SANDBOX_NOTREADY' ? true : undefined,
     );
@@ -99,8 +106,7 @@ describe.each(daemons)('with $daemon', ({ restart }) => {
   it('a network namespace that was unmounted by hand does not leave its address and firewall rules', async () => {
     const pod = await node.runPod();
     const [name] = netnsNames();
-    await restart();
-    execFileSync('umount', [`/run/netns/${name}`]);
+    await under(() => execFileSync('umount', [`/run/netns/${name}`]));
     await node.cri.StopPodSandbox({ podSandboxId: pod });
     await node.cri.RemovePodSandbox({ podSandboxId: pod });
     await untilAsBefore(node, before);
@@ -109,8 +115,7 @@ describe.each(daemons)('with $daemon', ({ restart }) => {
   it('a network namespace that was removed with its name does not leave them either', async () => {
     const pod = await node.runPod();
     const [name] = netnsNames();
-    await restart();
-    execFileSync('ip', ['netns', 'delete', `${name}`]);
+    await under(() => execFileSync('ip', ['netns', 'delete', `${name}`]));
     await node.cri.RemovePodSandbox({ podSandboxId: pod });
     await untilAsBefore(node, before);
   });
@@ -118,10 +123,11 @@ describe.each(daemons)('with $daemon', ({ restart }) => {
   it('a bundle that was deleted does not keep a container from being stopped and removed', async () => {
     const pod = await node.runPod();
     const id = await node.runContainer(pod, 'sleep 1000');
-    await restart();
-    for (const name of readdirSync(join(node.state, 'containers', id))) {
-      if (name !== 'rootfs') rmSync(join(node.state, 'containers', id, name), { recursive: true });
-    }
+    await under(() => {
+      for (const name of readdirSync(join(node.state, 'containers', id))) {
+        if (name !== 'rootfs') rmSync(join(node.state, 'containers', id, name), { recursive: true });
+      }
+    });
     await node.cri.StopContainer({ containerId: id, timeout: 0 });
     expect(await node.status(id)).toMatchObject({ state: 'CONTAINER_EXITED', exitCode: 137 });
     await untilAsBefore(node, before);
@@ -300,6 +306,58 @@ describe('after a reboot', () => {
       { verb: 'DEL', hasNetns: false, ...asTaken },
     ]);
     await own.cri.RemovePodSandbox({ podSandboxId: pod });
+    await own.destroy();
+  });
+
+  it('pods with two networks, a host port, a user namespace and volumes leave nothing either', async () => {
+    const ids = [{ hostId: 400_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: 'POD' as const, uids: ids, gids: ids };
+    const namespaceOptions = { pid: 'CONTAINER' as const, usernsOptions };
+    const linux = { securityContext: { namespaceOptions } };
+    const own = await startNode({
+      config({ directory }) {
+        chmodSync(directory, 0o711); // root of a pod is another user on the node, who must reach what is its own
+        return '';
+      },
+      cni: paths => {
+        const { cniVersion, name, ...bridge } = bridgeConf(paths);
+        const { ipam } = bridgeConf({ ...paths, subnet: '10.84.2' });
+        const portmap = { type: 'portmap', capabilities: { portMappings: true } };
+        const second = { type: 'ptp', ipMasq: true, ipam };
+        return {
+          '10-first.conflist': { cniVersion, name, plugins: [bridge, portmap] },
+          '20-second.conflist': { cniVersion, name: `${name}-2`, plugins: [second] },
+        };
+      },
+    });
+    await addImage(own, 'docker.io/test/volumes:latest', { Volumes: { '/var/www': {}, '/data/new': {} } });
+    const intact = await afterOnePod(own);
+    const pods = [
+      await own.runPod({
+        portMappings: [{ protocol: 'TCP', containerPort: 80, hostPort: 18_181, hostIp: '' }],
+      }),
+      await own.runPod({ linux }),
+    ];
+    const image = { image: { image: 'test/volumes:latest' } };
+    const mounts = [{ containerPath: '/image', image: { image: 'test/busybox:latest' }, readonly: true }];
+    const containers = [
+      await own.runContainer(pods[0] ?? '', 'sleep 1000', { ...image, mounts }),
+      await own.runContainer(pods[1] ?? '', 'sleep 1000', { linux }),
+    ];
+    expect(addressesOf(own)).toHaveLength(4);
+    await reboot(own);
+    await own.start();
+
+    for (const podSandboxId of pods) {
+      const { status } = await own.cri.PodSandboxStatus({ podSandboxId });
+      expect(status?.state).toBe('SANDBOX_NOTREADY');
+    }
+    for (const id of containers) {
+      expect(await own.status(id)).toMatchObject({ state: 'CONTAINER_EXITED', exitCode: 255 });
+    }
+    await until('the addresses are free', () => addressesOf(own).length === 0 || undefined);
+    await own.runPod(); // makes the bridge again
+    await untilAsBefore(own, intact);
     await own.destroy();
   });
 

@@ -38,6 +38,8 @@ beforeAll(async () => {
   node = await startNode({
     busybox: false, // its import would make the directories in the daemon's place
     config: ({ directory }) => `
+[metrics]
+address = "127.0.0.1:0"
 [plugins."io.cri-ts"]
 conmon_path = "${join(directory, 'conmon')}"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
@@ -190,6 +192,27 @@ describe('other users of the host', () => {
     });
   });
 
+  it('find these modes on what a user namespace and volumes of an image add to them', async () => {
+    chmodSync(node.directory, 0o711);
+    await addImage(node, 'docker.io/test/volumes:latest', { Volumes: { '/data': {} } });
+    const usual = shapes();
+    const ids = [{ hostId: 400_000, containerId: 0, length: 65_536 }];
+    const usernsOptions = { mode: 'POD' as const, uids: ids, gids: ids };
+    const linux = { securityContext: { namespaceOptions: { pid: 'CONTAINER' as const, usernsOptions } } };
+    const other = await node.runPod({ linux });
+    await node.runContainer(other, 'exec sleep 1000', { linux, image: { image: 'test/volumes:latest' } });
+    expect(shapes().filter(line => !usual.includes(line))).toMatchInlineSnapshot(`
+      [
+        "0755 d root/containers/ID/volumes",
+        "0755 d root/containers/ID/volumes/bd47413b5c03dfc6",
+        "0710 d state/containers/ID",
+        "0710 d state/sandboxes/ID",
+        "0444 - state/userns/ID",
+      ]
+    `);
+    await node.cri.RemovePodSandbox({ podSandboxId: other });
+  });
+
   /** `MODE TYPE PATH` of everything of the daemon's own, ids replaced; what is in images and containers is theirs. */
   function shapes(): string[] {
     const found = new Set<string>();
@@ -258,8 +281,11 @@ describe('secrets', () => {
     await node.untilExited(id);
     expect(await node.logLines(id)).toEqual([String(secrets.environment.length + 1)]);
 
+    const log = await node.log();
+    const metricsAddress = [...log.matchAll(/"address":"([^"]+)".*metrics are served/g)].at(-1)?.[1];
     const places: Record<string, string> = {
-      'the log of the daemon': await node.log(),
+      'the log of the daemon': log,
+      metrics: await (await fetch(`http://${metricsAddress}/metrics`)).text(),
       'command lines': sampled.join('\n'),
       'what helpers were given': helpers(),
       'the answer of a pull that failed': refused.details,
@@ -267,6 +293,7 @@ describe('secrets', () => {
     expect(places['what helpers were given']).toContain('CNI_COMMAND=ADD');
     expect(places['what helpers were given']).toMatch(/runc .* create /);
     expect(places['command lines']).toContain(container); // conmon's
+    expect(places.metrics).toContain('PullImage');
     for (const [place, text] of Object.entries(places)) {
       for (const [whose, secret] of Object.entries(secrets)) {
         expect([place, whose, text.includes(secret)]).toEqual([place, whose, false]);
@@ -328,6 +355,9 @@ describe('descriptors of the daemon', () => {
       }
     });
 
+  /** What the pause program, catatonit, opens for itself. */
+  const ownSignals = 'anon_inode:[signalfd]';
+
   it('are not inherited by conmon, pause, containers and plugins', async () => {
     const { pid, monitorPid } = await inspect(node, container);
     // Of others, such as eventfds, the name does not tell one from another.
@@ -337,6 +367,9 @@ describe('descriptors of the daemon', () => {
       const shared = links(process).filter(link => own.includes(link));
       expect([process, shared]).toEqual([process, []]);
     }
+    const pipe = expect.stringMatching(/^pipe:/);
+    expect(links(pid)).toEqual(['/dev/null', pipe, pipe]);
+    expect(links(await pausePid(node, pod))).toEqual(['/dev/null', '/dev/null', '/dev/null', ownSignals]);
     expect(helpers()).toContain('0 -> /dev/null');
     for (const link of own) expect(helpers()).not.toContain(`-> ${link}\n`);
   });
@@ -385,7 +418,7 @@ describe('the memory of the daemon', () => {
 
   it('is not filled by the output of a command', async () => {
     const grown = await growth(async () => {
-      const cmd = ['sh', '-c', flood(100)];
+      const cmd = ['sh', '-c', flood(400)];
       // An answer of all that is kept, sixteen megabytes, may be larger than the server sends.
       const answer = node.cri.ExecSync({ containerId: container, cmd, timeout: 120 });
       expect(

@@ -33,11 +33,40 @@ describe('a streaming URL', () => {
     expect(Buffer.from(pathname.replace('/exec/', ''), 'base64url')).toHaveLength(16);
   });
 
-  it('is good for one client', async () => {
+  const { command: _, ...attachRequest } = execRequest();
+  const actions = [
+    ['exec', (server: StreamingServer) => server.execUrl(execRequest()), 'v4.channel.k8s.io'],
+    ['attach', (server: StreamingServer) => server.attachUrl(attachRequest), 'v4.channel.k8s.io'],
+    [
+      'port-forward',
+      (server: StreamingServer) => server.portForwardUrl({ sandboxId: 'p1', ports: [80] }),
+      '',
+    ],
+  ] as const;
+  const uses = actions.flatMap(([action, urlOf, protocol]) => {
+    const ways = {
+      SPDY: (url: string) => connectSpdy(url, [protocol || 'portforward.k8s.io']),
+      WebSocket: (url: string) => connectWebSocket(url, [protocol || 'v4.channel.k8s.io']),
+    };
+    return Object.entries(ways).flatMap(([first, one]) =>
+      Object.entries(ways).map(([then, other]) => ({ action, urlOf, first, one, then, other })),
+    );
+  });
+  it.each(uses)('is good for one client: $action by $first, then by $then', async ({ urlOf, one, other }) => {
+    const server = await start({ ...exits, attach: async () => {} });
+    const url = urlOf(server);
+    expect((await one(url)).status).toBe(101);
+    expect((await other(url)).status).toBe(404);
+  });
+
+  it('is good for one of many clients that come at once', async () => {
     const server = await start(exits);
     const url = server.execUrl(execRequest());
-    expect((await requestUpgrade(url, { method: 'POST', headers: spdy })).status).toBe(101);
-    expect((await requestUpgrade(url, { method: 'POST', headers: spdy })).status).toBe(404);
+    const clients = Array.from({ length: 20 }, (_, i) =>
+      i % 2 === 0 ? connectSpdy(url, ['v4.channel.k8s.io']) : connectWebSocket(url, ['v4.channel.k8s.io']),
+    );
+    const statuses = (await Promise.all(clients)).map(({ status }) => status).sort();
+    expect(statuses).toEqual([101, ...Array(19).fill(404)]);
   });
 
   it('stays good when the first try asks for what is not served', async () => {
