@@ -494,6 +494,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   log.info({ socket: config.server.socketPath, root, state, pods: sandboxes.list().length }, 'cri-ts serves');
 
   thread.prepare();
+  heap.busy(); // the start leaves garbage, too
 
   const closing = new AbortController();
   void collectNetworkGarbage(
@@ -510,6 +511,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
   return {
     async close() {
       closing.abort();
+      heap.close();
       events.close();
       await server.close(config.limits.undoTimeoutMs);
       stats.close();

@@ -1,6 +1,7 @@
 // The host thread: does on a thread of its own what changes the calling thread (network namespace, working
 // directory) or may block in the kernel. Driven by src/host/host-thread.ts over messages.
 import { parentPort } from 'node:worker_threads';
+import { startHeapCare } from './heap.ts';
 import { check, HostError, sys } from './libc.ts';
 import { bringLoopbackUp, createNetnsHere, insideNetnsHere } from './netns.ts';
 import { mountOverlayHere } from './overlay.ts';
@@ -30,8 +31,11 @@ function perform(request: HostRequest): number {
 if (parentPort) {
   const port = parentPort;
   check(sys.unshare(cloneFs), 'unshare', 'giving the host thread a working directory of its own');
+  const heap = startHeapCare();
+  heap.busy();
   port.on('message', (message: HostMessage) => {
     port.postMessage(answer(message));
+    heap.busy();
   });
 }
 
