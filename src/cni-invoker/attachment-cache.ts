@@ -36,12 +36,20 @@ export interface CachedAttachments {
   damaged: CniError[];
 }
 
+export interface AttachmentIds {
+  ids: AttachmentId[];
+  /** Records that cannot be read, as in CachedAttachments. */
+  damaged: CniError[];
+}
+
 export interface AttachmentCache {
   /** Records that an ADD is about to run. @throws CniError already-attached, cache-failed */
   begin(list: NetworkConfigList, rt: RuntimeConf): { order: number };
   /** Records the result of an ADD. `result` is in the version that the configuration declares. */
   complete(list: NetworkConfigList, rt: RuntimeConf, order: number, result: EncodedResult): void;
   get(id: AttachmentId): CachedAttachment | undefined;
+  /** Whose attachments are on record. What a record holds is not read, which takes ten times longer. @throws CniError cache-failed */
+  ids(): AttachmentIds;
   /** All attachments, or those of one container, in the order of ADD. @throws CniError cache-failed */
   list(containerId?: string): CachedAttachments;
   remove(id: AttachmentId): void;
@@ -65,6 +73,8 @@ const recordSchema = z.object({
   /** Not of libcni, whose reader passes over it. */
   order: z.number().int().nonnegative().default(0),
 });
+
+const idSchema = recordSchema.pick({ kind: true, networkName: true, containerId: true, ifName: true });
 
 export function createAttachmentCache(cacheDir: string): AttachmentCache {
   const dir = join(cacheDir, 'results');
@@ -115,20 +125,28 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
     }
   }
 
-  function readAll(names: readonly string[], containerId: string | undefined): CachedAttachments {
-    const attachments: CachedAttachment[] = [];
+  /** What `read` makes of each record that is there, and the failures. */
+  function readEach<T>(names: readonly string[], read: (name: string) => T | undefined) {
+    const found: T[] = [];
     const damaged: CniError[] = [];
     for (const name of names) {
       try {
-        const record = readRecord(dir, name);
-        if (record && (containerId === undefined || record.containerId === containerId))
-          attachments.push(record);
+        const one = read(name);
+        if (one !== undefined) found.push(one);
       } catch (thrown) {
         if (!(thrown instanceof CniError)) throw thrown;
         damaged.push(thrown);
       }
     }
-    return { attachments: attachments.sort((a, b) => a.order - b.order), damaged };
+    return { found, damaged };
+  }
+
+  function readAll(names: readonly string[], containerId: string | undefined): CachedAttachments {
+    const { found, damaged } = readEach(names, name => readRecord(dir, name));
+    const attachments = found
+      .filter(record => containerId === undefined || record.containerId === containerId)
+      .sort((a, b) => a.order - b.order);
+    return { attachments, damaged };
   }
 
   return {
@@ -174,6 +192,11 @@ export function createAttachmentCache(cacheDir: string): AttachmentCache {
       return same ? record : undefined;
     },
 
+    ids() {
+      const { found, damaged } = readEach(fileNames(), name => readId(dir, name));
+      return { ids: found, damaged };
+    },
+
     list: containerId => readAll(fileNames(containerId), containerId),
 
     remove: id => removeFile(join(dir, fileNameOf(id))),
@@ -201,17 +224,16 @@ function removeFile(path: string): void {
   }
 }
 
+function readId(dir: string, name: string): AttachmentId | undefined {
+  return readFileAs(join(dir, name), value => {
+    const { networkName: network, containerId, ifName } = idSchema.parse(value);
+    return { network, containerId, ifName };
+  });
+}
+
 function readRecord(dir: string, name: string): CachedAttachment | undefined {
-  const path = join(dir, name);
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (thrown) {
-    if (codeOf(thrown) === 'ENOENT') return undefined;
-    throw failed('read', path, thrown);
-  }
-  try {
-    const record = recordSchema.parse(JSON.parse(text));
+  return readFileAs(join(dir, name), value => {
+    const record = recordSchema.parse(value);
     return {
       network: record.networkName,
       containerId: record.containerId,
@@ -223,6 +245,20 @@ function readRecord(dir: string, name: string): CachedAttachment | undefined {
       result: record.result ? decodeResult(record.result) : undefined,
       order: record.order,
     };
+  });
+}
+
+/** What `decode` makes of a record's JSON; undefined when there is no such file. @throws CniError cache-failed */
+function readFileAs<T>(path: string, decode: (value: unknown) => T): T | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (thrown) {
+    if (codeOf(thrown) === 'ENOENT') return undefined;
+    throw failed('read', path, thrown);
+  }
+  try {
+    return decode(JSON.parse(text));
   } catch (thrown) {
     throw new CniError(
       'cache-failed',

@@ -1,6 +1,6 @@
 // The CNI invoker: what a runtime holds to add containers to networks. It binds the operations to one set of plugin
 // directories, one cache and one observer, and keeps the order that the specification asks for between them.
-import { type CachedAttachments, createAttachmentCache } from './attachment-cache.ts';
+import { type AttachmentIds, type CachedAttachments, createAttachmentCache } from './attachment-cache.ts';
 import {
   type Attachment,
   addNetworks,
@@ -18,7 +18,7 @@ import { addNetworkList } from './operations/add.ts';
 import { type CheckOutcome, checkNetworkList } from './operations/check.ts';
 import { asCniError, type OperationContext } from './operations/context.ts';
 import { delNetworkList } from './operations/del.ts';
-import { delInvalidAttachments, gcNetworkList, type ValidAttachment } from './operations/gc.ts';
+import { delInvalidAttachments, gcNetworkList, gcPlugins, type ValidAttachment } from './operations/gc.ts';
 import { statusNetworkList } from './operations/status.ts';
 import type { RuntimeConf } from './plugin-config.ts';
 import { createPluginVersions, type PluginInfo } from './plugin-versions.ts';
@@ -54,6 +54,8 @@ export interface Invoker {
   version(type: string, signal?: AbortSignal): Promise<PluginInfo>;
   /** Finds a network's plugins and settles the version to speak; what the first ADD would otherwise wait for. */
   prepare(list: NetworkConfigList): Promise<SpecVersion>;
+  /** Whose attachments are on record: much cheaper than the attachments themselves. */
+  attachmentIds(): Promise<AttachmentIds>;
   /** Attachments on record, of all containers or one, in the order of ADD. */
   cachedAttachments(containerId?: string): Promise<CachedAttachments>;
 
@@ -113,6 +115,7 @@ export function createInvoker(options: InvokerOptions): Invoker {
     status: (list, signal) => statusNetworkList(context, list, signal),
     version: (type, signal) => context.plugins.version(type, signal),
     prepare: async list => (await context.plugins.resolve(list)).cniVersion,
+    attachmentIds: async () => context.cache.ids(),
     cachedAttachments: async containerId => context.cache.list(containerId),
 
     addAll: (networks, container, signal) =>
@@ -123,13 +126,13 @@ export function createInvoker(options: InvokerOptions): Invoker {
       exclusion.forContainer(containerId, () => checkNetworks(context, containerId, signal)),
     gcAll: (networks, valid, signal) =>
       exclusion.alone(async () => {
-        const configured = new Set(networks.map(({ network }) => network.name));
         const kept = typeof valid === 'function' ? await valid() : valid;
-        const errors = await delInvalidAttachments(context, kept, name => !configured.has(name), signal);
+        const left = new Set(
+          networks.filter(({ network }) => network.disableGC).map(({ network }) => network.name),
+        );
+        const errors = await delInvalidAttachments(context, kept, name => !left.has(name), signal);
         for (const { network } of networks) {
-          await gcNetworkList(context, network, kept, signal).catch((thrown: unknown) => {
-            errors.push(asCniError(thrown));
-          });
+          errors.push(...(await gcPlugins(context, network, kept, signal).catch(failure)));
         }
         const error = joinErrors(errors);
         if (error !== undefined) throw error;

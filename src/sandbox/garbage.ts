@@ -27,10 +27,10 @@ export async function collectNetworkGarbage(
 ): Promise<void> {
   const valid = async () => {
     const known = sandboxes();
-    const ids = new Set(known.map(({ id }) => id));
-    const { attachments } = await invoker.cachedAttachments();
+    const pods = new Set(known.map(({ id }) => id));
+    const { ids } = await invoker.attachmentIds();
     return [
-      ...attachments.filter(({ containerId }) => ids.has(containerId)),
+      ...ids.filter(({ containerId }) => pods.has(containerId)),
       ...known.flatMap(({ id, network }) =>
         (network?.attachments ?? []).map(({ ifName }) => ({ containerId: id, ifName })),
       ),

@@ -1,6 +1,7 @@
 // GC: removes what is left of attachments that are no longer valid (spec section 3, "Garbage-collecting a network").
 // First DEL for each that is still recorded, since plugins can undo more by DEL; then GC by the plugins,
 // which know also what no record tells.
+import type { CachedAttachment } from '../attachment-cache.ts';
 import { type CniError, joinErrors } from '../errors.ts';
 import type { NetworkConfigList } from '../network-config.ts';
 import { parameters, requestConfig } from '../plugin-config.ts';
@@ -14,7 +15,7 @@ export interface ValidAttachment {
   ifName: string;
 }
 
-/** DEL for every recorded attachment that is not valid, of one network or of all. Goes on after a failure. */
+/** DEL for every recorded attachment that is not valid, of the networks that it concerns. Goes on after a failure. */
 export async function delInvalidAttachments(
   context: OperationContext,
   valid: readonly ValidAttachment[],
@@ -22,23 +23,29 @@ export async function delInvalidAttachments(
   signal?: AbortSignal,
 ): Promise<CniError[]> {
   const keep = new Set(valid.map(({ containerId, ifName }) => `${containerId}/${ifName}`));
-  const { attachments, damaged } = context.cache.list();
-  const stale = attachments.filter(
-    ({ network, containerId, ifName, config }) =>
-      concerns(network) && !config.disableGC && !keep.has(`${containerId}/${ifName}`),
-  );
-  const errors = [...damaged];
-  for (const cached of stale.reverse()) {
+  const { ids, damaged: errors } = context.cache.ids();
+  const tried = async (work: () => Promise<void> | void) => {
     try {
-      await delCachedAttachment(context, cached, cached.netns, signal);
+      await work();
     } catch (thrown) {
       errors.push(asCniError(thrown));
     }
+  };
+  const stale: CachedAttachment[] = [];
+  for (const id of ids) {
+    if (!concerns(id.network) || keep.has(`${id.containerId}/${id.ifName}`)) continue;
+    await tried(() => {
+      const cached = context.cache.get(id);
+      if (cached && !cached.config.disableGC) stale.push(cached);
+    });
+  }
+  for (const cached of stale.sort((a, b) => b.order - a.order)) {
+    await tried(() => delCachedAttachment(context, cached, cached.netns, signal));
   }
   return errors;
 }
 
-/** @throws CniError joined of every failure, after all plugins have had their turn */
+/** Both parts of GC for one network. @throws CniError joined of every failure, after all plugins have had their turn */
 export async function gcNetworkList(
   context: OperationContext,
   list: NetworkConfigList,
@@ -47,6 +54,19 @@ export async function gcNetworkList(
 ): Promise<void> {
   if (list.disableGC) return;
   const errors = await delInvalidAttachments(context, valid, network => network === list.name, signal);
+  const error = joinErrors([...errors, ...(await gcPlugins(context, list, valid, signal))]);
+  if (error !== undefined) throw error;
+}
+
+/** GC by the network's plugins, where they know it; returns their failures. @throws CniError when there are no such plugins */
+export async function gcPlugins(
+  context: OperationContext,
+  list: NetworkConfigList,
+  valid: readonly ValidAttachment[],
+  signal?: AbortSignal,
+): Promise<CniError[]> {
+  const errors: CniError[] = [];
+  if (list.disableGC) return errors;
   const { binaries, cniVersion } = await context.plugins.resolve(list);
   if (atLeast(cniVersion, '1.1.0')) {
     const attachments = valid.map(({ containerId, ifName }) => ({
@@ -76,6 +96,5 @@ export async function gcNetworkList(
       }
     }
   }
-  const error = joinErrors(errors);
-  if (error !== undefined) throw error;
+  return errors;
 }

@@ -7,8 +7,8 @@ import { collectNetworkGarbage, type NetworkGarbage } from '../../../src/sandbox
 async function collect(over: Partial<NetworkGarbage>) {
   const told: { networks: number; valid: unknown }[] = [];
   const invoker = {
-    cachedAttachments: async () => ({
-      attachments: [
+    attachmentIds: async () => ({
+      ids: [
         { containerId: 'known', ifName: 'eth0' },
         { containerId: 'forgotten', ifName: 'eth0' },
       ],
