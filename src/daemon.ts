@@ -36,7 +36,7 @@ import { makeDirectoriesSync } from './host/directories.ts';
 import { findExecutable } from './host/executables.ts';
 import { gatherHostFacts } from './host/facts.ts';
 import { startHeapCare } from './host/heap.ts';
-import { endLeftHelpers, helpersOf, markHelpers } from './host/helpers.ts';
+import { endLeftHelpers, markHelpers } from './host/helpers.ts';
 import { openHostThread } from './host/host-thread.ts';
 import { type FileLock, lockFile } from './host/lock.ts';
 import { startOrphanReaper } from './host/orphans.ts';
@@ -284,9 +284,11 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     },
   });
 
+  const recorded = containerRecords.entries().map(([, record]) => record);
   const lostContainers = createLostContainers({
     state,
     records: containerRecords,
+    readable: new Set(recorded.map(({ id }) => id)),
     rootfs: images.rootfs,
     conmon,
     runtimes: [...handlers.values()].map(({ runtime }) => runtime),
@@ -356,7 +358,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     onPauseEnded: ({ id }) => publish('CONTAINER_STOPPED_EVENT', id, id),
   });
 
-  const monitors = containerRecords.entries().flatMap(([, { monitor }]) => monitor ?? []);
+  const monitors = recorded.flatMap(({ monitor }) => monitor ?? []);
   const isMonitor = (helper: ProcessIdentity) => monitors.some(monitor => isSameProcess(monitor, helper));
   const helpers = await endLeftHelpers({
     state,
@@ -364,16 +366,20 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     keep: helper => isMonitor(helper) || lostContainers.isMonitor(helper),
     patienceMs: leftHelpersPatienceMs,
   });
-  if (helpers.waitedFor + helpers.killed > 0) {
-    log.warn(helpers, 'an earlier daemon was killed at work: its helpers have ended or were killed');
+  const { waitedFor, killed } = helpers;
+  if (waitedFor + killed > 0) {
+    log.warn(
+      { waitedFor, killed },
+      'an earlier daemon was killed at work: its helpers have ended or were killed',
+    );
   }
   removeCommandDirectories(join(state, 'containers'));
   removeTerminalSockets(state);
   await images.recover();
-  await containers.recover();
+  await containers.recover(recorded);
   await sandboxes.recover();
   await sandboxes.settle();
-  await lostContainers.settle(helpersOf(state), id => sandboxRegistry.lookup(id) !== undefined);
+  await lostContainers.settle(helpers.kept, id => sandboxRegistry.lookup(id) !== undefined);
 
   const stats = createStats({
     containers,

@@ -68,7 +68,7 @@ export interface Containers extends PodContainers {
   /** Runs `work` while no one starts, stops or removes the container. */
   exclusively<T>(container: Container, work: () => Promise<T>): Promise<T>;
   /** Takes up what an earlier daemon left. */
-  recover(): Promise<void>;
+  recover(recorded: readonly ContainerRecord[]): Promise<void>;
 }
 
 const recordEndAgainMs = 1000;
@@ -260,8 +260,8 @@ export function createContainers(options: ContainersOptions): Containers {
       await Promise.all(ofSandbox(sandboxId).map(removeOne));
     },
     anyRunning: sandboxId => ofSandbox(sandboxId).some(container => container.phase === 'running'),
-    async recover() {
-      const found = records.entries().map(([, record]) => bindContainer(record, records));
+    async recover(recorded) {
+      const found = recorded.map(record => bindContainer(record, records));
       for (const container of found) {
         registry.add(container);
         registry.reserve(container.name, container.id);

@@ -20,6 +20,8 @@ import { bundlePath } from './lifecycle.ts';
 export interface LostParts {
   state: string;
   records: Collection<ContainerRecord>;
+  /** Ids of the containers whose records can be read. */
+  readable: ReadonlySet<string>;
   rootfs: Pick<RootFilesystems, 'list' | 'remove'>;
   conmon: Pick<Conmon, 'exitFile'>;
   /** Which of them has run a container is not known any more. */
@@ -42,7 +44,7 @@ export interface LostContainers {
 export function createLostContainers(parts: LostParts): LostContainers {
   const { state, records, rootfs, runtimes, log } = parts;
   const monitors = new Map<string, Helper>();
-  const ids = lostIds(state, records);
+  const ids = lostIds(parts);
 
   async function remove(id: string): Promise<void> {
     const monitor = monitors.get(id);
@@ -101,10 +103,11 @@ export function createLostContainers(parts: LostParts): LostContainers {
 }
 
 /** Other directories beside the bundles have no spec in them: root file systems of volumes and of pause images. */
-function lostIds(state: string, records: Collection<ContainerRecord>): Set<string> {
-  const readable = new Set(records.entries().map(([id]) => id));
-  const bundles = readdirSync(join(state, 'containers')).filter(id => specIn(bundlePath(state, id)));
-  return new Set([...records.keys(), ...bundles].filter(id => !readable.has(id)));
+function lostIds({ state, records, readable }: LostParts): Set<string> {
+  const bundles = readdirSync(join(state, 'containers'))
+    .filter(id => !readable.has(id))
+    .filter(id => specIn(bundlePath(state, id)));
+  return new Set([...records.keys().filter(id => !readable.has(id)), ...bundles]);
 }
 
 const specSchema = z.object({ annotations: z.record(z.string(), z.string()).default({}) });

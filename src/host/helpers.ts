@@ -31,10 +31,11 @@ export interface LeftHelpers {
   patienceMs: number;
 }
 
-/** What was found, for the log. */
 export interface HelpersEnded {
   waitedFor: number;
   killed: number;
+  /** Those that stay. */
+  kept: Helper[];
 }
 
 /** Resolves when no helper of an earlier daemon is left but the monitors to keep, as far as killing ends them. */
@@ -44,25 +45,28 @@ export async function endLeftHelpers({
   keep,
   patienceMs,
 }: LeftHelpers): Promise<HelpersEnded> {
-  const left = () => helpersOf(state).filter(helper => !keep(helper));
-  const working = () => left().filter(({ args }) => args[0] !== monitor);
   const waitedFor = new Set<number>();
+  const killed = new Set<number>();
   // A plugin or runtime that is let finish leaves something whole, which can be undone; a killed one may not.
   const patience = AbortSignal.timeout(patienceMs);
-  for (let busy = working(); busy.length > 0 && !patience.aborted; busy = working()) {
-    for (const { pid } of busy) waitedFor.add(pid);
-    await sleep(pollMs);
-  }
-  const killed = new Set<number>();
-  const end = AbortSignal.timeout(endMs);
-  for (let rest = left(); rest.length > 0 && !end.aborted; rest = left()) {
-    for (const helper of rest) {
-      killed.add(helper.pid);
-      killTree(helper);
+  let end: AbortSignal | undefined;
+  for (;;) {
+    const found = helpersOf(state);
+    const left = found.filter(helper => !keep(helper));
+    const working = left.filter(({ args }) => args[0] !== monitor);
+    const isOver = left.length === 0 || end?.aborted;
+    if (isOver) return { waitedFor: waitedFor.size, killed: killed.size, kept: found.filter(keep) };
+    if (!end && working.length > 0 && !patience.aborted) {
+      for (const { pid } of working) waitedFor.add(pid);
+    } else {
+      end ??= AbortSignal.timeout(endMs);
+      for (const helper of left) {
+        killed.add(helper.pid);
+        killTree(helper);
+      }
     }
     await sleep(pollMs);
   }
-  return { waitedFor: waitedFor.size, killed: killed.size };
 }
 
 const pollMs = 10;
@@ -75,15 +79,18 @@ export interface Helper extends ProcessIdentity {
 }
 
 /** Every helper that there is of the daemon with this state directory. */
-export function helpersOf(state: string): Helper[] {
-  const wanted = `${mark}=${state}`;
+function helpersOf(state: string): Helper[] {
+  const wanted = Buffer.from(`${mark}=${state}\0`, 'latin1');
   return readdirSync('/proc').flatMap(name => {
     if (!/^\d+$/.test(name) || Number(name) === process.pid) return [];
     try {
-      const environment = readFileSync(`/proc/${name}/environ`, 'latin1').split('\0');
-      const identity = environment.includes(wanted) ? identify(Number(name)) : undefined;
-      const args = readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0');
-      return identity ? [{ ...identity, args }] : [];
+      const environment = readFileSync(`/proc/${name}/environ`);
+      const at = environment.indexOf(wanted);
+      const isHelper = at === 0 || (at > 0 && environment[at - 1] === 0);
+      const identity = isHelper ? identify(Number(name)) : undefined;
+      return identity
+        ? [{ ...identity, args: readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0') }]
+        : [];
     } catch {
       return []; // it ended meanwhile, or is a kernel thread
     }

@@ -62,8 +62,10 @@ export interface StatsOptions {
   log: Logger;
 }
 
-/** When nobody has asked for so long, the files that are kept open for the next time are closed. */
+/** When nobody has asked for so long, the files that are kept open for the next time are closed, and samples become rarer. */
 const restMs = 60_000;
+/** Periods from one sample to the next, then. */
+const periodsAtRest = 10;
 
 export function createStats(options: StatsOptions): Stats {
   const { config, layerDirectory } = options;
@@ -79,7 +81,9 @@ export function createStats(options: StatsOptions): Stats {
   });
   const metricsReader = createMetricsReader({ cgroups, layers, layerDirectory });
 
-  let askedAt = Number.NEGATIVE_INFINITY;
+  let askedAt = performance.now();
+  let periodsLeft = 0;
+  const isAtRest = () => performance.now() - askedAt > restMs;
 
   function sampleAll(): void {
     const [sandboxes, containers] = [ready(), running()];
@@ -91,7 +95,7 @@ export function createStats(options: StatsOptions): Stats {
     }
     rates.forgetBefore(performance.now() - config.retentionPeriodMs);
     cgroups.keep(new Set([...sandboxes, ...containers].map(({ id }) => id)));
-    if (performance.now() - askedAt > restMs) cgroups.closeFiles();
+    if (isAtRest()) cgroups.closeFiles();
   }
 
   function sample(id: string, cpuNs: number | undefined): void {
@@ -99,6 +103,8 @@ export function createStats(options: StatsOptions): Stats {
   }
 
   const timer = setInterval(() => {
+    if (isAtRest() && periodsLeft-- > 0) return;
+    periodsLeft = periodsAtRest - 1;
     try {
       sampleAll();
     } catch (error) {

@@ -210,7 +210,7 @@ export const runtimeSection = section({
   ),
   stats_collect_period: honoured(
     duration({ allowZero: false }).default('1s'),
-    'Period of CPU samples for usageNanoCores.',
+    'Period of CPU samples for usageNanoCores; ten of them when nobody has asked for statistics for a minute.',
   ),
   stats_retention_period: honoured(
     duration({ allowZero: false }).default('2m'),

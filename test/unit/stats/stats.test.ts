@@ -2,7 +2,7 @@
 import { link, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { deviceOfPath } from '../../../src/host/block-devices.ts';
 import type { Cgroup } from '../../../src/host/cgroup/types.ts';
 import { parseNetworkDevices } from '../../../src/host/network-devices.ts';
@@ -12,6 +12,7 @@ import { createCpuRates } from '../../../src/stats/cpu-rate.ts';
 import { createLayerUsage } from '../../../src/stats/layer-usage.ts';
 import { metricDescriptors } from '../../../src/stats/metrics/descriptors.ts';
 import { type MetricFamily, readAll } from '../../../src/stats/metrics/family.ts';
+import { createStats, type StatsOptions } from '../../../src/stats/stats.ts';
 import { readUsage, sumOf } from '../../../src/stats/usage.ts';
 
 describe('CPU rates', () => {
@@ -42,6 +43,40 @@ describe('CPU rates', () => {
     for (const at of [0, 1000, 5000]) rates.sample('new', at, at);
     rates.forgetBefore(2000);
     expect([rates.rate('old'), rates.rate('new')]).toEqual([undefined, 1_000_000 / 1000]);
+  });
+});
+
+describe('CPU samples', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it('are taken each period, and each tenth when nobody has asked for a minute', () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
+    let samples = 0;
+    const options = {
+      containers: { list: () => [] },
+      sandboxes: {
+        list() {
+          samples++;
+          return [];
+        },
+      },
+      config: { collectPeriodMs: 1000, retentionPeriodMs: 120_000, layerPeriodMs: 1e9 },
+      log: silentLogger(),
+    } as unknown as StatsOptions;
+    const stats = createStats(options);
+    const samplesIn = (seconds: number) => {
+      samples = 0;
+      vi.advanceTimersByTime(seconds * 1000);
+      return samples;
+    };
+    expect(samplesIn(60)).toBe(60);
+    samplesIn(10);
+    expect(samplesIn(100)).toBe(10);
+    stats.ofContainers([]);
+    expect(samplesIn(60)).toBe(60);
+    stats.close();
   });
 });
 
