@@ -38,7 +38,7 @@ import { gatherHostFacts } from './host/facts.ts';
 import { startHeapCare } from './host/heap.ts';
 import { endLeftHelpers, markHelpers } from './host/helpers.ts';
 import { openHostThread } from './host/host-thread.ts';
-import { type FileLock, lockFile } from './host/lock.ts';
+import { type FileLock, lockForLife } from './host/lock.ts';
 import { startOrphanReaper } from './host/orphans.ts';
 import {
   becomeSubreaper,
@@ -111,8 +111,12 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     makeDirectoriesSync(directory, 0o711);
   }
   const directoryLocks = [
-    lockDirectory(root, 'lock', `the root ${root}: stop it, or choose another --root`),
-    lockDirectory(state, 'state.lock', `the state directory ${state}: stop it, or choose another --state`),
+    await lockDirectory(root, 'lock', `the root ${root}: stop it, or choose another --root`),
+    await lockDirectory(
+      state,
+      'state.lock',
+      `the state directory ${state}: stop it, or choose another --state`,
+    ),
   ];
   const telemetry = await startTelemetry(config, version, plainLog);
   const { log } = telemetry;
@@ -539,8 +543,8 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
  * Keeps other daemons off a directory. Each of them: with one state directory and two roots, they would take each other's
  * runtimes and monitors for leftovers, and kill them. @throws CriError alreadyExists
  */
-function lockDirectory(directory: string, name: string, what: string): FileLock {
-  const lock = lockFile(join(directory, name));
+async function lockDirectory(directory: string, name: string, what: string): Promise<FileLock> {
+  const lock = await lockForLife(join(directory, name));
   if (!lock) throw new CriError('alreadyExists', `another cri-ts runs on ${what}`);
   return lock;
 }

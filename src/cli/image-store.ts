@@ -11,7 +11,7 @@ import {
   type VerifyEventMessage,
 } from '../cri-api/operator.ts';
 import type { Image, ImageStatusResponse, ListImagesResponse } from '../cri-api/types.ts';
-import { lockFile } from '../host/lock.ts';
+import { lockForLife } from '../host/lock.ts';
 import { type ImageSummary, openImages } from '../image/images.ts';
 import type { LayerProgress } from '../image/layers.ts';
 import { createLogger } from '../log.ts';
@@ -43,7 +43,7 @@ export async function openImageStore(config: Config): Promise<ImageStore> {
   if (await remote.answers()) return remote.store;
   await remote.store.close();
   mkdirSync(config.root, { recursive: true, mode: 0o711 });
-  const lock = lockFile(join(config.root, 'lock'));
+  const lock = await lockForLife(join(config.root, 'lock'));
   if (!lock) {
     throw new Error(
       `a daemon holds ${config.root} and does not answer on ${config.server.socketPath}: name its socket with --address`,

@@ -87,6 +87,7 @@ export const sys = {
   read: libc.func('long read(int fd, _Out_ uint8_t *data, unsigned long count)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *argument)'),
   flock: libc.func('int flock(int fd, int operation)'),
+  fcntlLock: libc.func('fcntl', 'int', ['int', 'int', '_Inout_ uint8_t *']),
   write: libc.func('long write(int fd, const uint8_t *data, unsigned long count)'),
   close: libc.func('int close(int fd)'),
 };
