@@ -1,4 +1,4 @@
-// Limits of a container, as the kernel has them (cgroup v1 files, /proc), when it is made and when they change.
+// Limits of a container, as the kernel has them (files of cgroup v1 or v2, /proc), when it is made and when they change.
 import { execFileSync } from 'node:child_process';
 import {
   existsSync,
@@ -28,22 +28,67 @@ beforeAll(async () => {
 });
 afterAll(() => node.destroy());
 
-const hasSwapAccounting = existsSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes');
-const files = {
-  shares: ['cpu', 'cpu.shares'],
-  quota: ['cpu', 'cpu.cfs_quota_us'],
-  period: ['cpu', 'cpu.cfs_period_us'],
-  memory: ['memory', 'memory.limit_in_bytes'],
-  swap: ['memory', 'memory.memsw.limit_in_bytes'],
-  cpus: ['cpuset', 'cpuset.cpus'],
-  mems: ['cpuset', 'cpuset.mems'],
-} as const;
-type Limit = keyof typeof files;
+const isV2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
+const hasSwapAccounting = isV2 || existsSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes');
 
-/** The kernel's values for a running container. */
-async function limits<Name extends Limit>(id: string, ...names: Name[]): Promise<string[]> {
+interface Limits {
+  shares?: number;
+  /** Microseconds; -1 is no quota. */
+  quota?: number;
+  period?: number;
+  memory?: number | 'none';
+  /** Of memory and swap together, as CRI counts. */
+  swap?: number;
+  cpus?: string;
+  mems?: string;
+}
+
+const present = (files: Record<string, string | undefined>) =>
+  Object.fromEntries(Object.entries(files).filter(([, text]) => text !== undefined)) as Record<
+    string,
+    string
+  >;
+const text = (value: number | undefined) => (value === undefined ? undefined : String(value));
+
+function filesOfV1({ shares, quota, period, memory, swap, cpus, mems }: Limits): Record<string, string> {
+  return present({
+    'cpu.shares': text(shares),
+    'cpu.cfs_quota_us': text(quota),
+    'cpu.cfs_period_us': text(period),
+    'memory.limit_in_bytes': memory === 'none' ? '9223372036854771712' : text(memory),
+    'memory.memsw.limit_in_bytes': text(swap),
+    'cpuset.cpus': cpus,
+    'cpuset.mems': mems,
+  });
+}
+
+function filesOfV2({
+  shares,
+  quota,
+  period = 100_000,
+  memory,
+  swap,
+  cpus,
+  mems,
+}: Limits): Record<string, string> {
+  // As runc 1.1 converts them (libcontainer, ConvertCPUSharesToCgroupV2Value).
+  const weight = shares === undefined ? undefined : 1 + Math.floor(((shares - 2) * 9999) / 262_142);
+  return present({
+    'cpu.weight': shares === 1024 ? '100' : text(weight),
+    'cpu.max': quota === undefined ? undefined : `${quota === -1 ? 'max' : quota} ${period}`,
+    'memory.max': memory === 'none' ? 'max' : text(memory),
+    'memory.swap.max': swap === undefined ? undefined : String(swap - Number(memory)),
+    'cpuset.cpus': cpus,
+    'cpuset.mems': mems,
+  });
+}
+
+/** Asserts the kernel's values for a running container. */
+async function expectLimits(id: string, expected: Limits): Promise<void> {
   const { pid } = await inspect(node, id);
-  return names.map(name => cgroupFile(pid, ...(files[name] as readonly [string, string])));
+  const files = isV2 ? filesOfV2(expected) : filesOfV1(expected);
+  const found = Object.keys(files).map(name => [name, cgroupFile(pid, name.split('.')[0] ?? '', name)]);
+  expect(Object.fromEntries(found)).toEqual(files);
 }
 const runWith = (resources: Loose<LinuxContainerResources>, inPod = pod) =>
   node.runContainer(inPod, 'exec sleep 1000', limited(resources));
@@ -54,30 +99,30 @@ const update = (containerId: string, linux: Loose<LinuxContainerResources>) =>
 describe('limits of a container', () => {
   it('of CPU are the kernel’s: shares, quota, period', async () => {
     const id = await runWith({ cpuShares: 512, cpuQuota: 25_000, cpuPeriod: 50_000 });
-    expect(await limits(id, 'shares', 'quota', 'period')).toEqual(['512', '25000', '50000']);
+    await expectLimits(id, { shares: 512, quota: 25_000, period: 50_000 });
     expect(await reported(id)).toMatchObject({ cpuShares: '512', cpuQuota: '25000', cpuPeriod: '50000' });
   });
 
   it('of memory are the kernel’s, without swap beside it unless some is asked for', async () => {
     const id = await runWith({ memoryLimitInBytes: 64 * MiB });
-    expect(await limits(id, 'memory')).toEqual([String(64 * MiB)]);
+    await expectLimits(id, { memory: 64 * MiB });
     expect(await reported(id)).toMatchObject({ memoryLimitInBytes: String(64 * MiB) });
     if (!hasSwapAccounting) return;
-    expect(await limits(id, 'swap')).toEqual([String(64 * MiB)]);
+    await expectLimits(id, { memory: 64 * MiB, swap: 64 * MiB });
     const swapping = await runWith({ memoryLimitInBytes: 64 * MiB, memorySwapLimitInBytes: 96 * MiB });
-    expect(await limits(swapping, 'memory', 'swap')).toEqual([String(64 * MiB), String(96 * MiB)]);
+    await expectLimits(swapping, { memory: 64 * MiB, swap: 96 * MiB });
     expect(await reported(swapping)).toMatchObject({ memorySwapLimitInBytes: String(96 * MiB) });
   });
 
   it('of CPUs and memory nodes are the kernel’s, and the program sees them', async () => {
     const id = await runWith({ cpusetCpus: '1', cpusetMems: '0' });
-    expect(await limits(id, 'cpus', 'mems')).toEqual(['1', '0']);
+    await expectLimits(id, { cpus: '1', mems: '0' });
     expect(await node.exec(id, 'grep Cpus_allowed_list /proc/self/status')).toBe('Cpus_allowed_list:\t1');
     expect(await reported(id)).toMatchObject({ cpusetCpus: '1', cpusetMems: '0' });
   });
 
   it('of processes are those of its pod’s cgroup', async () => {
-    const parent = join('/sys/fs/cgroup/pids', node.cgroupParent, 'few');
+    const parent = join(isV2 ? '/sys/fs/cgroup' : '/sys/fs/cgroup/pids', node.cgroupParent, 'few');
     mkdirSync(parent, { recursive: true });
     writeFileSync(join(parent, 'pids.max'), '10');
     const small = await node.runPod({ linux: { cgroupParent: `${node.cgroupParent}/few` } });
@@ -91,9 +136,7 @@ describe('limits of a container', () => {
 
   it('are none when none are asked for', async () => {
     const id = await node.runContainer(pod, 'exec sleep 1000');
-    expect(await limits(id, 'shares', 'quota')).toEqual(['1024', '-1']);
-    const [memory] = await limits(id, 'memory');
-    expect(Number(memory)).toBeGreaterThan(2 ** 50);
+    await expectLimits(id, { shares: 1024, quota: -1, memory: 'none' });
   });
 
   it('bind: the program gets no more', async () => {
@@ -111,7 +154,7 @@ describe('limits of a container', () => {
     const id = await runWith({ cpuShares: 99 });
     const { pid } = await inspect(node, id);
     const directory = cgroupDirectory(pid, 'cpu');
-    expect(directory).toBe(`/sys/fs/cgroup/cpu${node.cgroupParent}/${id}`);
+    expect(directory).toBe(`/sys/fs/cgroup${isV2 ? '' : '/cpu'}${node.cgroupParent}/${id}`);
     await node.cri.RemoveContainer({ containerId: id });
     expect(existsSync(directory)).toBe(false);
   });
@@ -123,7 +166,7 @@ describe('limits of a container', () => {
 });
 
 describe('limits that cannot be had', () => {
-  it.each([
+  const refused: [name: string, resources: Loose<LinuxContainerResources>, words: string][] = [
     ['negative shares', { cpuShares: -1 }, 'cpu_shares'],
     ['a negative period', { cpuPeriod: -1 }, 'cpu_period'],
     [
@@ -131,9 +174,10 @@ describe('limits that cannot be had', () => {
       { memoryLimitInBytes: 64 * MiB, memorySwapLimitInBytes: 32 * MiB },
       'memory_swap_limit',
     ],
-    ['a file of cgroup v2', { unified: { 'memory.high': '1' } }, 'memory.high'],
     ['an OOM score out of range', { oomScoreAdj: 1001 }, 'oom_score_adj'],
-  ])('are refused: %s', async (_, resources, words) => {
+  ];
+  if (!isV2) refused.push(['a file of cgroup v2', { unified: { 'memory.high': '1' } }, 'memory.high']);
+  it.each(refused)('are refused: %s', async (_, resources, words) => {
     const { code, details } = await failureOf(node.createContainer(pod, 'true', limited(resources)));
     expect(code).toBe(grpc.INVALID_ARGUMENT);
     expect(details).toContain(words);
@@ -171,13 +215,7 @@ describe('UpdateContainerResources', () => {
       cpuPeriod: 100_000,
     });
     await update(id, { cpuShares: 256, memoryLimitInBytes: 128 * MiB, cpuQuota: 30_000, cpusetCpus: '0' });
-    expect(await limits(id, 'shares', 'quota', 'period', 'memory', 'cpus')).toEqual([
-      '256',
-      '30000',
-      '100000',
-      String(128 * MiB),
-      '0',
-    ]);
+    await expectLimits(id, { shares: 256, quota: 30_000, period: 100_000, memory: 128 * MiB, cpus: '0' });
     expect(await reported(id)).toMatchObject({
       cpuShares: '256',
       cpuQuota: '30000',
@@ -195,16 +233,15 @@ describe('UpdateContainerResources', () => {
       cpuPeriod: 100_000,
     });
     await update(id, { cpuShares: 128 });
-    expect(await limits(id, 'shares', 'quota', 'memory')).toEqual(['128', '20000', String(64 * MiB)]);
+    await expectLimits(id, { shares: 128, quota: 20_000, memory: 64 * MiB });
     await update(id, { cpuQuota: -1 });
-    expect(await limits(id, 'shares', 'quota', 'memory')).toEqual(['128', '-1', String(64 * MiB)]);
+    await expectLimits(id, { shares: 128, quota: -1, memory: 64 * MiB });
   });
 
   it('lowers memory too', async () => {
     const id = await runWith({ memoryLimitInBytes: 128 * MiB });
     await update(id, { memoryLimitInBytes: 64 * MiB });
-    expect(await limits(id, 'memory')).toEqual([String(64 * MiB)]);
-    if (hasSwapAccounting) expect(await limits(id, 'swap')).toEqual([String(64 * MiB)]);
+    await expectLimits(id, { memory: 64 * MiB, ...(hasSwapAccounting && { swap: 64 * MiB }) });
   });
 
   it('of a created container holds when it starts', async () => {
@@ -212,34 +249,39 @@ describe('UpdateContainerResources', () => {
     await update(id, { cpuShares: 256, memoryLimitInBytes: 64 * MiB });
     expect(await reported(id)).toMatchObject({ cpuShares: '256', memoryLimitInBytes: String(64 * MiB) });
     await node.cri.StartContainer({ containerId: id });
-    expect(await limits(id, 'shares', 'memory')).toEqual(['256', String(64 * MiB)]);
+    await expectLimits(id, { shares: 256, memory: 64 * MiB });
   });
 
   it('does not open devices that are shut', async () => {
     const id = await runWith({ cpuShares: 512 });
     await update(id, { cpuShares: 256 });
     const { pid } = await inspect(node, id);
-    expect(cgroupFile(pid, 'devices', 'devices.list')).not.toMatch(/^a \*:\* rwm/m);
+    // cgroup v2 has a program of the kernel's instead of a list.
+    if (!isV2) expect(cgroupFile(pid, 'devices', 'devices.list')).not.toMatch(/^a \*:\* rwm/m);
+    expect(await node.exec(id, 'mknod /kmsg c 1 11; head -c 1 /kmsg 2>&1')).toContain(
+      'Operation not permitted',
+    );
     expect(await node.exec(id, 'head -c 1 /dev/zero | wc -c')).toBe('1');
   });
 
   it('takes many at once', async () => {
     const id = await runWith({ cpuShares: 512 });
     await Promise.all(Array.from({ length: 10 }, (_, i) => update(id, { cpuShares: 100 + i })));
-    const [shares] = await limits(id, 'shares');
-    expect(Number(shares)).toBeGreaterThanOrEqual(100);
-    expect((await reported(id))?.cpuShares).toBe(shares);
+    const shares = Number((await reported(id))?.cpuShares);
+    expect(shares).toBeGreaterThanOrEqual(100);
+    await expectLimits(id, { shares });
   });
 
   it('changes nothing when it cannot be done', async () => {
     const id = await runWith({ cpuShares: 512, memoryLimitInBytes: 64 * MiB });
     const before = await reported(id);
-    for (const bad of [{ cpuShares: -5 }, { cpusetCpus: '4095' }, { unified: { 'memory.high': '1' } }]) {
+    const onV1 = isV2 ? [] : [{ unified: { 'memory.high': '1' } }];
+    for (const bad of [{ cpuShares: -5 }, { cpusetCpus: '4095' }, ...onV1]) {
       const { details } = await failureOf(update(id, { memoryLimitInBytes: 128 * MiB, ...bad }));
       expect(details).toContain(id);
     }
     expect(await reported(id)).toEqual(before);
-    expect(await limits(id, 'shares', 'memory')).toEqual(['512', String(64 * MiB)]);
+    await expectLimits(id, { shares: 512, memory: 64 * MiB });
   });
 
   it('survives a restart of the daemon', async () => {
@@ -249,7 +291,7 @@ describe('UpdateContainerResources', () => {
     await node.start();
     expect(await reported(id)).toMatchObject({ cpuShares: '256' });
     await update(id, { memoryLimitInBytes: 64 * MiB });
-    expect(await limits(id, 'shares', 'memory')).toEqual(['256', String(64 * MiB)]);
+    await expectLimits(id, { shares: 256, memory: 64 * MiB });
   });
 
   it('is refused for what has exited, does not exist, or is not said', async () => {

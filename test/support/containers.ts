@@ -60,7 +60,7 @@ export function limited(resources: Loose<LinuxContainerResources>): Loose<Contai
   return { linux: { resources } };
 }
 
-/** Text of a file in the cgroup (v1) of a process, trimmed. */
+/** Text of a file in the cgroup of a process, trimmed; v2 has one for all controllers. */
 export function cgroupFile(pid: number, controller: string, file: string): string {
   return readFileSync(join(cgroupDirectory(pid, controller), file), 'utf8').trim();
 }
@@ -69,8 +69,11 @@ export function cgroupDirectory(pid: number, controller: string): string {
   const line = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
     .split('\n')
     .find(candidate => candidate.split(':')[1]?.split(',').includes(controller));
-  if (line === undefined) throw new Error(`process ${pid} is in no ${controller} cgroup`);
-  return join('/sys/fs/cgroup', controller, line.split(':').slice(2).join(':'));
+  const path = line?.split(':').slice(2).join(':');
+  if (path !== undefined) return join('/sys/fs/cgroup', controller, path);
+  const unified = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1];
+  if (unified === undefined) throw new Error(`process ${pid} is in no ${controller} cgroup`);
+  return join('/sys/fs/cgroup', unified);
 }
 
 /** Values of /proc/PID/status by name. */
