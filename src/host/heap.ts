@@ -24,7 +24,7 @@ export function startHeapCare(): HeapCare {
     clearInterval(timer);
     timer = undefined;
     if (heapBytes() - afterLast < worthBytes) return;
-    await collectAll();
+    await collectAll().catch(() => {}); // it is tried again; nothing depends on it
     sys.mallocTrim(0);
     afterLast = heapBytes();
   }

@@ -15,7 +15,7 @@ export interface FileLock {
 /** Takes the lock on `path` (made when missing, 0600). Returns undefined when another process holds it. */
 export function lockFile(path: string): FileLock | undefined {
   const fd = openSync(path, 'a', 0o600);
-  return isHad(() => flock(fd, path)) ? { release: () => closeSync(fd) } : closed(fd);
+  return isHad(fd, () => flock(fd, path)) ? { release: () => closeSync(fd) } : closed(fd);
 }
 
 /**
@@ -27,9 +27,9 @@ export async function lockForLife(path: string, patienceMs = 10_000): Promise<Fi
   const fd = openSync(path, 'a', 0o600);
   // A record lock is the process's own, and ends with it (fcntl_locking(2)). A lock by flock(2) goes with the descriptor,
   // which children have until they execute.
-  if (!isHad(() => lockRecord(fd, path))) return closed(fd);
+  if (!isHad(fd, () => lockRecord(fd, path))) return closed(fd);
   const end = Date.now() + patienceMs;
-  while (!isHad(() => flock(fd, path))) {
+  while (!isHad(fd, () => flock(fd, path))) {
     if (Date.now() > end) return closed(fd);
     await sleep(pollMs);
   }
@@ -51,13 +51,14 @@ function lockRecord(fd: number, path: string): void {
   check(sys.fcntlLock(fd, setLock, lock), 'fcntl', `locking ${path}`);
 }
 
-/** Whether the lock was free. @throws HostError for other failures */
-function isHad(take: () => unknown): boolean {
+/** Whether the lock was free. @throws HostError for other failures, having closed the file */
+function isHad(fd: number, take: () => unknown): boolean {
   try {
     take();
     return true;
   } catch (error) {
     if (error instanceof HostError && (error.code === 'EAGAIN' || error.code === 'EACCES')) return false;
+    closeSync(fd);
     throw error;
   }
 }
