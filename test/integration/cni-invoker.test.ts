@@ -21,7 +21,7 @@ const inside = process.env.CRI_TS_TEST_INSIDE === 'cni-invoker';
 
 if (!inside)
   describe('in namespaces of their own', () => {
-    it('the tests of this file pass', { timeout: 180_000 }, async () => {
+    it('the tests of this file pass', { timeout: 900_000 }, async () => {
       const root = fileURLToPath(new URL('../..', import.meta.url));
       const prepare =
         'mount -t tmpfs tmpfs /run && mkdir /run/netns && mount -t tmpfs tmpfs /var/lib && ip link set lo up';
@@ -41,7 +41,7 @@ if (!inside)
             HOME: process.env.HOME ?? '/',
             CRI_TS_TEST_INSIDE: 'cni-invoker',
           },
-          timeoutMs: 170_000,
+          timeoutMs: 880_000,
         },
       );
       expect(result.exitCode, `${result.outcome}\n${result.stdout}\n${result.stderr}`).toBe(0);
@@ -139,7 +139,7 @@ const reservations = async (network: string): Promise<string[]> =>
     .filter(name => !name.startsWith('last'));
 
 if (inside)
-  describe('the real plugins', { timeout: 60_000 }, () => {
+  describe('the real plugins', () => {
     beforeAll(async () => {
       // A guard: what follows must never touch the host's own network.
       expect((await sh('ip -o link')).trim().split('\n')).toHaveLength(1);
@@ -440,7 +440,7 @@ if (inside)
   });
 
 if (inside)
-  describe('cri-ts cni', { timeout: 60_000 }, () => {
+  describe('cri-ts cni', () => {
     async function cni(made: Node, ...args: string[]) {
       const root = fileURLToPath(new URL('../..', import.meta.url));
       const script = `import { cniCommand } from ${JSON.stringify(join(root, 'src/cli/cni.ts'))};

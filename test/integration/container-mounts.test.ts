@@ -225,7 +225,10 @@ describe('propagation', () => {
     const path = hostMount('shared');
     const config = {
       ...mountOf(path, 'PROPAGATION_HOST_TO_CONTAINER'),
-      ...secured({ capabilities: { addCapabilities: ['SYS_ADMIN'] } }),
+      ...secured({
+        capabilities: { addCapabilities: ['SYS_ADMIN'] },
+        apparmor: { profileType: 'Unconfined' }, // the runtime's own refuses mounts
+      }),
     };
     const id = await node.runContainer(pod, 'exec sleep 1000', config);
     expect(await node.exec(id, 'mount -t tmpfs tmpfs /mnt/sub && touch /mnt/sub/inside && ls /mnt/sub')).toBe(
