@@ -1,5 +1,5 @@
 // ExecSync: commands in running containers; what they say, how they end, and what is left of them.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { status as grpc } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cgroupFile, inspect, secured } from '../support/containers.ts';
@@ -253,8 +253,18 @@ describe('the command’s process', () => {
 
   it('is in the namespaces and cgroups of the container', async () => {
     const { pid } = await inspect(node, containerId);
-    const self = (await exec('cat /proc/self/cgroup')).stdout;
-    expect(self).toBe(readFileSync(`/proc/${pid}/cgroup`, 'utf8'));
+    const namespace = (of: number | 'self', name: string) => readlinkSync(`/proc/${of}/ns/${name}`);
+    const links = (await exec('for name in /proc/self/ns/*; do readlink $name; done')).stdout;
+    expect(links.trim().split('\n')).toEqual(
+      readdirSync(`/proc/${pid}/ns`)
+        .sort()
+        .map(name => namespace(pid, name)),
+    );
+    // With cgroup v2 it sees its own cgroup as the root.
+    const cgroups = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+    const isRoot = namespace(pid, 'cgroup') !== namespace('self', 'cgroup');
+    const seen = isRoot ? cgroups.replaceAll(/:\/.*$/gm, ':/') : cgroups;
+    expect((await exec('cat /proc/self/cgroup')).stdout).toBe(seen);
   });
 });
 
