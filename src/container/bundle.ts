@@ -21,7 +21,7 @@ import type { OciRuntime } from '../oci/runtime.ts';
 import { findInRoot, resolveInRoot } from '../oci/spec/in-root.ts';
 import { hostLookups } from '../oci/spec/lookups.ts';
 import type { AnonymousVolume, ImageVolume } from '../oci/spec/mounts.ts';
-import { applyResources, reportedResources, updateDocument } from '../oci/spec/resources.ts';
+import { applyResources, reportedResources, undoDocument, updateDocument } from '../oci/spec/resources.ts';
 import type { RuntimeSpec } from '../oci/spec/types.ts';
 import { sandboxPaths } from '../sandbox/files.ts';
 import { ownersIn, type Sandbox } from '../sandbox/sandbox.ts';
@@ -266,8 +266,18 @@ export async function updateResources(
     tolerateMissingHugetlbController,
     warn: message => parts.log.warn({ container: container.id }, message),
   });
-  if (container.phase === 'running') await runtime.update(container.id, updateDocument(resources));
-  await replaceSpec(bundle, { ...spec, linux: { ...spec.linux, resources } });
+  const setLimits = (document: string) =>
+    container.phase === 'running' ? runtime.update(container.id, document) : Promise.resolve();
+  try {
+    await setLimits(updateDocument(resources));
+    await replaceSpec(bundle, { ...spec, linux: { ...spec.linux, resources } });
+  } catch (error) {
+    // Runtimes set one limit after the other, and leave it at that when one is refused.
+    await setLimits(undoDocument(spec.linux.resources ?? {}, resources)).catch(err =>
+      parts.log.warn({ container: container.id, err }, 'limits of an update that failed may be in force'),
+    );
+    throw error;
+  }
   container.resources = reportedResources(resources, spec.process.oomScoreAdj);
   await container.save();
 }

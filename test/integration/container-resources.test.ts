@@ -282,6 +282,13 @@ describe('UpdateContainerResources', () => {
     }
     expect(await reported(id)).toEqual(before);
     await expectLimits(id, { shares: 512, memory: 64 * MiB });
+
+    const free = await runWith({ cpuShares: 512 });
+    const { pid } = await inspect(node, free);
+    const limit = () => cgroupFile(pid, 'memory', isV2 ? 'memory.max' : 'memory.limit_in_bytes');
+    const none = limit();
+    await failureOf(update(free, { memoryLimitInBytes: 128 * MiB, cpusetCpus: '4095' }));
+    expect(limit()).toBe(none);
   });
 
   it('survives a restart of the daemon', async () => {

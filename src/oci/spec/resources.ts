@@ -131,6 +131,25 @@ export function updateDocument(resources: Resources): string {
   return JSON.stringify({ memory, cpu, pids, unified });
 }
 
+/**
+ * The same for the way back from an update that failed midway. Limits of memory and CPU time that there were none of are lifted;
+ * for other values that were not set runtimes have no word.
+ */
+export function undoDocument(before: Resources, changed: Resources): string {
+  const { memory, cpu } = changed;
+  return updateDocument({
+    ...before,
+    memory: {
+      ...(memory?.limit === undefined ? {} : { limit: unlimited }),
+      ...(memory?.swap === undefined ? {} : { swap: unlimited }),
+      ...before.memory,
+    },
+    cpu: { ...(cpu?.quota === undefined ? {} : { quota: unlimited }), ...before.cpu },
+  });
+}
+
+const unlimited = -1;
+
 /** The limits as ContainerStatus.resources reports them. */
 export function reportedResources(
   resources: Resources,

@@ -1,6 +1,11 @@
 import { expect, test } from 'vitest';
 import type { LinuxContainerResources } from '../../../src/cri-api/types.ts';
-import { applyResources, reportedResources, updateDocument } from '../../../src/oci/spec/resources.ts';
+import {
+  applyResources,
+  reportedResources,
+  undoDocument,
+  updateDocument,
+} from '../../../src/oci/spec/resources.ts';
 import type { Resources } from '../../../src/oci/spec/types.ts';
 import * as fixtures from './fixtures.ts';
 
@@ -131,6 +136,17 @@ test('the update document has all limits, and nothing that cannot be updated', (
     }),
   );
   expect(document).toEqual({ memory: { limit: 1 }, cpu: { shares: 2 }, pids: { limit: 3 } });
+});
+
+test('the way back from a failed update has the old limits, and lifts those that there were not', () => {
+  const changed = { memory: { limit: 2, swap: 2 }, cpu: { shares: 2, quota: 5, cpus: '7' } };
+  const document = (before: Resources): unknown => JSON.parse(undoDocument(before, changed));
+  expect(document({ memory: { limit: 1, swap: 1 }, cpu: { shares: 1 }, pids: { limit: 3 } })).toEqual({
+    memory: { limit: 1, swap: 1 },
+    cpu: { shares: 1, quota: -1 },
+    pids: { limit: 3 },
+  });
+  expect(document({})).toEqual({ memory: { limit: -1, swap: -1 }, cpu: { quota: -1 } });
 });
 
 test('what is reported of a container is what was asked for it', () => {
