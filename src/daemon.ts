@@ -13,6 +13,7 @@ import { execSync, outputRoom } from './container/exec-sync.ts';
 import { bundlePath, type ContainerHost, containerPlans, stopPlan } from './container/lifecycle.ts';
 import { requireOwnLog } from './container/log-path.ts';
 import { createLostContainers } from './container/lost.ts';
+import { createOomKills } from './container/oom-kills.ts';
 import {
   checkpointBase,
   checkpointDirectory,
@@ -66,6 +67,7 @@ import { ownersIn, type Sandbox, sandboxRecordSchema, userNamespaceOf } from './
 import { createSandboxes } from './sandbox/sandboxes.ts';
 import { buildSandboxSpec } from './sandbox/spec.ts';
 import { whyNoUserNamespaces } from './sandbox/user-namespaces.ts';
+import { createCgroupFinder } from './stats/cgroups.ts';
 import { createStats } from './stats/stats.ts';
 import { createEngine, type StepObserver } from './steps/engine.ts';
 import { faultObserver } from './steps/faults.ts';
@@ -261,6 +263,10 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     onStarted: ({ id, sandboxId }) => publish('CONTAINER_STARTED_EVENT', id, sandboxId),
     onRemoved: ({ id, sandboxId }) => publish('CONTAINER_DELETED_EVENT', id, sandboxId),
   };
+  const cgroupFinder = createCgroupFinder(
+    createCgroups(cgroups),
+    name => config.runtimes.handlers.get(name)?.systemdCgroup ?? false,
+  );
   const containers = createContainers({
     state,
     records: containerRecords,
@@ -274,6 +280,17 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     log,
     sandbox: id => sandboxRegistry.find(id),
     letGo: container => letGo(container, handler(container.handler).runtime),
+    oomKills: createOomKills({
+      cgroup(container) {
+        const sandbox = sandboxRegistry.lookup(container.sandboxId);
+        return sandbox && cgroupFinder.ofContainer(container, sandbox);
+      },
+      podCgroup({ sandboxId }) {
+        const sandbox = sandboxRegistry.lookup(sandboxId);
+        return sandbox && cgroupFinder.ofPod(sandbox);
+      },
+      running: () => containerRegistry.all().filter(({ phase }) => phase === 'running'),
+    }),
     onEnded(container) {
       log.info(
         {
@@ -390,8 +407,7 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     sandboxes,
     rootfs: images.rootfs,
     layerDirectory: join(root, 'containers'),
-    cgroups: createCgroups(cgroups),
-    usesSystemd: name => config.runtimes.handlers.get(name)?.systemdCgroup ?? false,
+    cgroups: cgroupFinder,
     config: config.stats,
     log,
   });

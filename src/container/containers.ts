@@ -16,6 +16,7 @@ import type { Registry } from '../store/registry.ts';
 import type { Collection } from '../store/store.ts';
 import { bindContainer, type Container, type ContainerRecord, exitReason, nowNs } from './container.ts';
 import { bundlePath, type ContainerPlans, type Stopping } from './lifecycle.ts';
+import type { OomKills } from './oom-kills.ts';
 import type { RestoreSource } from './restore.ts';
 
 /** A container as CreateContainer takes it: checked, its image found, its pod known. */
@@ -46,6 +47,7 @@ export interface ContainersOptions {
   log: Logger;
   /** The live sandbox with this id. */
   sandbox(id: string): Sandbox;
+  oomKills: OomKills;
   /** Lets a container go on that an earlier daemon held still for a checkpoint. */
   letGo(container: Container): Promise<void>;
   /** Told once of each end of a started container. */
@@ -74,6 +76,8 @@ export interface Containers extends PodContainers {
 const recordEndAgainMs = 1000;
 /** The exit code that is reported when nobody saw the end: containerd's. */
 const unknownExitCode = 255;
+/** 128 + SIGKILL */
+const killedExitCode = 137;
 
 export function createContainers(options: ContainersOptions): Containers {
   const { records, registry, plans, engine, locks, watch, conmon, log } = options;
@@ -139,7 +143,8 @@ export function createContainers(options: ContainersOptions): Containers {
     container.phase = 'exited';
     container.exitCode = exit?.code ?? unknownExitCode;
     container.finishedAt = later(container.startedAt, exit ? `${Math.round(exit.at * 1000)}000` : nowNs());
-    container.reason = exit ? exitReason(exit.code, exit.oomKilled) : 'Unknown';
+    const wasOomKilled = options.oomKills.ends(container) && exit?.code === killedExitCode;
+    container.reason = exit ? exitReason(exit.code, exit.oomKilled || wasOomKilled) : 'Unknown';
     container.message = exit ? '' : 'its monitor (conmon) ended without recording how the container ended';
     const saved = await saveOrLog(container);
     options.onEnded(container);
@@ -166,6 +171,7 @@ export function createContainers(options: ContainersOptions): Containers {
       );
     }
     container.phase = 'starting';
+    options.oomKills.begins(container);
     try {
       await engine.bringUp('StartContainer', plans.running, container, signal);
     } catch (error) {
@@ -177,6 +183,7 @@ export function createContainers(options: ContainersOptions): Containers {
 
   async function recordStartFailure(container: Container, error: unknown): Promise<void> {
     container.phase = 'exited';
+    options.oomKills.ends(container);
     container.exitCode = 128;
     container.reason = 'StartError';
     container.message = messageOf(error);
@@ -289,6 +296,7 @@ export function createContainers(options: ContainersOptions): Containers {
         return finish('ContainerEnd', plans.running, container);
       case 'running':
         if (container.monitor && isAlive(container.monitor)) {
+          options.oomKills.begins(container);
           if (container.held) await letGo(container);
           return watchEnd(container);
         }

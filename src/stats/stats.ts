@@ -4,14 +4,13 @@
 import type { StatsConfig } from '../config/types.ts';
 import { type Container, nowNs } from '../container/container.ts';
 import type { Containers } from '../container/containers.ts';
-import type { Cgroups } from '../host/cgroup/open.ts';
 import { type NetworkDevice, readNetworkDevices } from '../host/network-devices.ts';
 import type { RootFilesystems } from '../image/rootfs.ts';
 import type { Logger } from '../log.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { Sandboxes } from '../sandbox/sandboxes.ts';
 import { bySandbox } from './by-sandbox.ts';
-import { createCgroupFinder } from './cgroups.ts';
+import type { CgroupFinder } from './cgroups.ts';
 import { createCpuRates } from './cpu-rate.ts';
 import { createLayerUsage, type MeasuredLayer } from './layer-usage.ts';
 import { createMetricsReader, type PodMetrics } from './metrics/read.ts';
@@ -55,9 +54,7 @@ export interface StatsOptions {
   sandboxes: Pick<Sandboxes, 'list'>;
   rootfs: Pick<RootFilesystems, 'usage' | 'upperDirectory'>;
   layerDirectory: string;
-  cgroups: Cgroups;
-  /** Whether a runtime handler's cgroups are systemd's. */
-  usesSystemd(handler: string): boolean;
+  cgroups: CgroupFinder;
   config: StatsConfig;
   log: Logger;
 }
@@ -68,8 +65,7 @@ const restMs = 60_000;
 const periodsAtRest = 10;
 
 export function createStats(options: StatsOptions): Stats {
-  const { config, layerDirectory } = options;
-  const cgroups = createCgroupFinder(options.cgroups, options.usesSystemd);
+  const { config, layerDirectory, cgroups } = options;
   const rates = createCpuRates();
   const running = () => options.containers.list().filter(({ phase }) => phase === 'running');
   const ready = () => options.sandboxes.list().filter(({ phase }) => phase === 'ready');

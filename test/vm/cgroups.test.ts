@@ -197,6 +197,23 @@ describe('out of memory', () => {
     expect(lines).not.toContain('child 137');
     expect(status).toMatchObject({ exitCode: 137, reason: 'OOMKilled' });
   });
+
+  it('is told even when systemd has removed the cgroup before conmon looks, and of no other container', async () => {
+    const waiting = 'until [ -e /go ]; do sleep 1; done; tail /dev/zero';
+    const limits = limited({ memoryLimitInBytes: 24 * MiB, unified: { 'memory.oom.group': '1' } });
+    const neighbour = await node.runContainer(pod, 'sleep 1000', limits);
+    const id = await node.runContainer(pod, waiting, limits);
+    const { stdout: conmon } = await execa('pgrep', ['--full', `conmon .*--cid ${id} `]);
+    await execa('kill', ['-STOP', conmon]);
+    await node.exec(id, 'touch /go');
+    await until('the cgroup is gone', async () =>
+      existsSync(join(pod.cgroup, `cri-ts-${id}.scope`)) ? undefined : true,
+    );
+    await execa('kill', ['-CONT', conmon]);
+    expect(await node.untilExited(id)).toMatchObject({ exitCode: 137, reason: 'OOMKilled' });
+    await node.cri.StopContainer({ containerId: neighbour, timeout: 0 });
+    expect(await node.status(neighbour)).toMatchObject({ exitCode: 137, reason: 'Error' });
+  });
 });
 
 describe('statistics', () => {

@@ -76,6 +76,11 @@ export interface Cgroup {
   cpuTimes(): CpuTimes | undefined;
   memory(): Memory | undefined;
   memoryDetail(): MemoryDetail;
+  /**
+   * Processes that the OOM killer ended in it and below, in cgroups that are gone too. undefined with v1, which counts for each
+   * cgroup alone.
+   */
+  oomKillsBelow(): number | undefined;
   /** Processes and their threads. */
   tasks(): number | undefined;
   /** The most tasks that it may have; undefined = no limit. */

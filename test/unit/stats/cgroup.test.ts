@@ -119,6 +119,7 @@ describe('a cgroup v2', () => {
       swap: { usage: 4096, limit: undefined },
     });
     expect(open().memoryDetail()).toEqual({ kernel: 50_000, peak: 2_000_000, limitHits: 7, oomKills: 1 });
+    expect(open().oomKillsBelow()).toBe(1);
   });
 
   it('knows no swap where it is not accounted, and no limit where it says max', () => {
@@ -225,6 +226,7 @@ describe('a cgroup v1', () => {
       swap: { usage: 4096, limit: 1_000_000 },
     });
     expect(open().memoryDetail()).toEqual({ kernel: 50_000, peak: 2_000_000, limitHits: 7, oomKills: 1 });
+    expect(open().oomKillsBelow()).toBe(undefined);
   });
 
   it("takes the kernel's largest number for no limit", () => {

@@ -62,6 +62,7 @@ describe('CPU samples', () => {
           return [];
         },
       },
+      cgroups: { keep() {}, closeFiles() {} },
       config: { collectPeriodMs: 1000, retentionPeriodMs: 120_000, layerPeriodMs: 1e9 },
       log: silentLogger(),
     } as unknown as StatsOptions;
@@ -101,6 +102,7 @@ function fakeCgroup(over: Partial<Cgroup> = {}): Cgroup {
     cpuTimes: () => undefined,
     memory: () => memory,
     memoryDetail: () => ({ kernel: undefined, peak: undefined, limitHits: undefined, oomKills: undefined }),
+    oomKillsBelow: () => undefined,
     tasks: () => 2,
     taskLimit: () => undefined,
     close: () => {},

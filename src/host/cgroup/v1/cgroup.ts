@@ -33,6 +33,7 @@ export function openV1Cgroup(
     cpuTimes: () => (cpuacct === undefined ? undefined : readCpuTimes(cpuacct, cpu)),
     memory: () => (memory === undefined ? undefined : readMemory(memory, kept.read)),
     memoryDetail: () => readMemoryDetail(memory ?? ''),
+    oomKillsBelow: () => undefined,
     tasks: () => (pids === undefined ? undefined : readTaskCount(pids, kept.read)),
     taskLimit: () => (pids === undefined ? undefined : readTaskLimit(pids)),
     processes: () => (memory === undefined ? [] : processesBelow(memory)),

@@ -8,7 +8,7 @@ import { readPressure } from '../pressure.ts';
 import type { Cgroup } from '../types.ts';
 import { readCpuNs, readCpuTimes } from './cpu.ts';
 import { readIo } from './io.ts';
-import { readMemory, readMemoryDetail } from './memory.ts';
+import { readMemory, readMemoryDetail, readOomKills } from './memory.ts';
 
 export function openV2Cgroup(layout: CgroupLayout, path: string, kept: KeptFiles): Cgroup {
   const directory = join(layout.unified ?? '/sys/fs/cgroup', path);
@@ -19,6 +19,7 @@ export function openV2Cgroup(layout: CgroupLayout, path: string, kept: KeptFiles
     cpuTimes: () => readCpuTimes(directory),
     memory: () => readMemory(directory, kept.read),
     memoryDetail: () => readMemoryDetail(directory),
+    oomKillsBelow: () => readOomKills(directory),
     tasks: () => readTaskCount(directory, kept.read),
     taskLimit: () => readTaskLimit(directory),
     processes: () => processesBelow(directory),

@@ -35,3 +35,7 @@ export function readMemoryDetail(directory: string): MemoryDetail {
     oomKills: field(events, 'oom_kill'),
   };
 }
+
+export function readOomKills(directory: string): number | undefined {
+  return field(readText(`${directory}/memory.events`) ?? '', 'oom_kill');
+}
