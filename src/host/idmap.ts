@@ -6,7 +6,7 @@ import koffi from 'koffi';
 import { codeOf } from '../errors.ts';
 import { makeDirectoriesSync } from './directories.ts';
 import { check, sys } from './libc.ts';
-import { touch, unmount } from './mount.ts';
+import { makePrivateBelow, touch, unmount } from './mount.ts';
 
 // By number, which is the same on every architecture: C libraries before 2.36 have no functions for them.
 const [openTree, moveMount, mountSetattr] = [428, 429, 442];
@@ -97,9 +97,12 @@ export function mountIdmapped(
   }
 }
 
-/** Takes away what mountIdmapped made; never what was mounted. Idempotent. */
+/**
+ * Takes away what mountIdmapped made; never what was mounted, nor what is mounted below that, which would go along where mounts share
+ * (mount_namespaces(7)). Idempotent.
+ */
 export function unmountIdmapped(target: string): void {
-  while (unmount(target)) {
+  while (makePrivateBelow(target) && unmount(target)) {
     // an attempt that was killed may have left one mount over another
   }
   try {

@@ -59,6 +59,17 @@ export function makePrivate(path: string): void {
   mount({ source: 'none', target: path, flags: ['private'] });
 }
 
+/** The same for the mount at `path` and all below it. False when nothing is mounted there. */
+export function makePrivateBelow(path: string): boolean {
+  try {
+    mount({ source: 'none', target: path, flags: ['private', 'rec'] });
+    return true;
+  } catch (error) {
+    if (error instanceof HostError && (error.code === 'EINVAL' || error.code === 'ENOENT')) return false;
+    throw error;
+  }
+}
+
 /** Creates an empty file to bind a namespace or a file on; existing is fine. */
 export function touch(path: string): void {
   closeSync(openSync(path, 'a', 0o444));

@@ -101,7 +101,11 @@ describe('in a pod with a user namespace', () => {
 
   it('volumes have their owners mapped, files and directories, when kubelet asks for it', async () => {
     const volume = join(node.directory, 'volume');
-    await mkdir(join(volume, 'mounted'), { recursive: true });
+    // Shared, as mounts are where systemd is init: what is unmounted in one place goes from the other.
+    await mkdir(volume);
+    await execa('mount', ['-t', 'tmpfs', 'tmpfs', volume]);
+    await execa('mount', ['--make-shared', volume]);
+    await mkdir(join(volume, 'mounted'));
     await writeFile(join(volume, 'file'), 'text');
     await execa('chown', ['1000:1000', join(volume, 'file')]);
     await execa('mount', ['-t', 'tmpfs', 'tmpfs', join(volume, 'mounted')]);
@@ -130,7 +134,7 @@ describe('in a pod with a user namespace', () => {
       expect(await readFile(join(volume, 'file'), 'utf8')).toBe('text');
       expect(statSync(join(volume, 'mounted', 'below')).isFile()).toBe(true);
     } finally {
-      await execa('umount', ['-l', join(volume, 'mounted')]);
+      await execa('umount', ['--recursive', volume]);
     }
   });
 
