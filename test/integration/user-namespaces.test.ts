@@ -103,7 +103,7 @@ describe('in a pod with a user namespace', () => {
     const volume = join(node.directory, 'volume');
     // Shared, as mounts are where systemd is init: what is unmounted in one place goes from the other.
     await mkdir(volume);
-    await execa('mount', ['-t', 'tmpfs', 'tmpfs', volume]);
+    await execa('mount', ['-t', 'tmpfs', '-o', 'nosuid,nodev,noexec', 'tmpfs', volume]);
     await execa('mount', ['--make-shared', volume]);
     await mkdir(join(volume, 'mounted'));
     await writeFile(join(volume, 'file'), 'text');

@@ -85,8 +85,12 @@ function readEntries(directory: string) {
 export async function afterOnePod(node: TestNode): Promise<Everything> {
   await node.output(await node.runPod(), 'true');
   await until('the first pod is gone', async () => (await cleanUp(node)).length === 0 || undefined);
+  // Files of its cgroups stay open until statistics are collected the next time.
+  await until('the first pod is forgotten', () => !descriptorsOf(node).some(isOfCgroup) || undefined);
   return everything(node);
 }
+
+const isOfCgroup = (path: string) => path.startsWith('/sys/fs/cgroup/');
 
 /** Removes every pod and container in the way kubelet does; what fails is tried again by the next call, as kubelet does. */
 export async function cleanUp({ cri }: TestNode): Promise<unknown[]> {

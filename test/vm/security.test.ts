@@ -111,5 +111,10 @@ describe.each(['runc', 'crun'])('a pod with a user namespace, with %s', handler 
     expect(readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(new RegExp(`^Uid:\\s+${first}\\s`, 'm'));
     expect(statSync(`/var/lib/cri-ts/containers/${id}/upper/new`).uid).toBe(first);
     rmSync(volume, { recursive: true });
+
+    // The pod's files are on a tmpfs that has nosuid and nodev, which such a container cannot take from it.
+    const readOnly = secured({ namespaceOptions, readonlyRootfs: true });
+    const script = 'touch /x 2>/dev/null || echo read-only; cat /etc/hosts >/dev/null && echo hosts';
+    expect((await node.output(own, script, readOnly)).lines).toEqual(['read-only', 'hosts']);
   });
 });

@@ -1,8 +1,10 @@
-// The mount table of this process, as far as propagation checks and cgroup mount options need it
+// The mount table of this process, as far as propagation checks and mount options need it
 // (/proc/PID/mountinfo, proc_pid_mountinfo(5)).
 
 export interface MountInfo {
   readonly mountPoint: string;
+  /** Of this mount alone: `rw`, `nosuid`, ... */
+  readonly options: readonly string[];
   /** `shared:N`, `master:N`, ... */
   readonly optionalFields: readonly string[];
   readonly fsType: string;
@@ -19,6 +21,7 @@ export function parseMountInfo(text: string): MountInfo[] {
     return [
       {
         mountPoint: unescapeOctal(mountPoint),
+        options: (fields[5] ?? '').split(','),
         optionalFields: fields.slice(6, separator),
         fsType: fields[separator + 1] ?? '',
         superOptions: (fields[separator + 3] ?? '').split(','),

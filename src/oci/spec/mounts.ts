@@ -113,7 +113,7 @@ export async function buildMounts(request: MountsRequest): Promise<Mounts> {
   // A mount on a parent directory would hide those below it, so parents come first; else the order given stays.
   all.sort((a, b) => depth(a.mount.destination) - depth(b.mount.destination));
   return {
-    mounts: [...own, ...all.map(({ mount }) => mount)],
+    mounts: [...own, ...(await Promise.all(all.map(bind => withLockedOptions(request, bind, hostMounts))))],
     rootfsPropagation: strongest(all.map(({ propagation }) => propagation)),
     hostPathsToCreate: [...new Set(all.filter(({ create }) => create).map(({ hostPath }) => hostPath))],
     volumes,
@@ -122,6 +122,24 @@ export async function buildMounts(request: MountsRequest): Promise<Mounts> {
     ),
     relabel: [...new Set(all.filter(({ relabel }) => relabel).map(({ hostPath }) => hostPath))],
   };
+}
+
+/** What a mount that reaches a user namespace keeps for good (mount_namespaces(7), "Restrictions on mount namespaces"). */
+const lockedOptions = ['nosuid', 'nodev', 'noexec'];
+
+/**
+ * A bind mount is made read-only by mounting it anew, which in a user namespace must say again what is locked. runc before 1.2 leaves
+ * that to us.
+ */
+async function withLockedOptions(
+  { mappings, lookups }: MountsRequest,
+  { mount, hostPath }: Bind,
+  hostMounts: HostMounts,
+): Promise<Mount> {
+  if (mappings === undefined || !mount.options.includes('ro')) return mount;
+  const on = mountOf(await hostMounts(), (await lookups.realPath(hostPath)) ?? hostPath);
+  const locked = lockedOptions.filter(option => on?.options.includes(option));
+  return { ...mount, options: [...mount.options, ...locked] };
 }
 
 /** How a failure of an image volume begins, for kubelet to know it (cri-api, pkg/errors: ErrImageVolumeMountFailed). */

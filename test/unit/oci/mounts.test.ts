@@ -40,7 +40,7 @@ async function destinations(over: Partial<MountsRequest> = {}) {
 }
 
 function mountInfo(mountPoint: string, ...optionalFields: string[]): MountInfo {
-  return { mountPoint, optionalFields, fsType: 'ext4', superOptions: [] };
+  return { mountPoint, options: ['rw'], optionalFields, fsType: 'ext4', superOptions: [] };
 }
 
 test('every container has the kernel file systems first, then the files of its pod', async () => {
@@ -155,6 +155,21 @@ test('a recursively read-only mount says so to the runtime', async () => {
 
 const ids = [{ containerId: 0, hostId: 100000, length: 65536 }];
 const ociIds = [{ containerID: 0, hostID: 100000, size: 65536 }];
+
+test('in a user namespace a read-only mount says again what its source has and cannot lose', async () => {
+  const mounts = async (): Promise<MountInfo[]> => [
+    mountInfo('/'),
+    { ...mountInfo('/pod'), options: ['rw', 'nosuid', 'nodev', 'relatime'] },
+  ];
+  const request = { readonlyRootfs: true, lookups: lookups({ mounts }), asked: [mount({ readonly: true })] };
+  const mappings = { uids: ociIds, gids: ociIds };
+  const options = async (destination: string, over: Partial<MountsRequest>) =>
+    (await mountAt(destination, { ...request, ...over }))?.options;
+  expect(await options('/etc/hosts', { mappings })).toEqual(['rbind', 'rprivate', 'ro', 'nosuid', 'nodev']);
+  expect(await options('/dev/shm', { mappings })).toEqual(['rbind', 'rprivate', 'rw']);
+  expect(await options('/data', { mappings })).toEqual(['rbind', 'rprivate', 'ro']);
+  expect(await options('/etc/hosts', {})).toEqual(['rbind', 'rprivate', 'ro']);
+});
 
 test('a mount with the id mappings of its pod is bound from where its owners are mapped', async () => {
   const asked = [mount({ uidMappings: ids, gidMappings: ids }), mount({ containerPath: '/plain' })];
