@@ -369,7 +369,7 @@ describe('what is told of images', () => {
   });
 
   it('is measured without a worker process where little is to be measured, and keeps none for long otherwise', async () => {
-    expect((await test.images.fsInfo()).images.usedBytes).toBeGreaterThan(0);
+    expect((await test.images.fsInfo()).images.inodesUsed).toBeGreaterThan(0); // directories of a tmpfs have no bytes
     expect(workers()).toEqual([]);
     const many = join(test.root, 'containers/c1/upper');
     mkdirSync(many, { recursive: true });
