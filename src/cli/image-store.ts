@@ -3,6 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
+import { z } from 'zod';
 import type { Config } from '../config/index.ts';
 import { loadContract } from '../cri-api/contract.ts';
 import {
@@ -10,7 +11,7 @@ import {
   loadOperatorContract,
   type VerifyEventMessage,
 } from '../cri-api/operator.ts';
-import type { Image, ImageStatusResponse, ListImagesResponse } from '../cri-api/types.ts';
+import type { Image, ImageStatusResponse, ListImagesResponse, StatusResponse } from '../cri-api/types.ts';
 import { lockForLife } from '../host/lock.ts';
 import { type ImageSummary, openImages } from '../image/images.ts';
 import type { LayerProgress } from '../image/layers.ts';
@@ -37,16 +38,25 @@ export interface ImageStore {
   close(): Promise<void>;
 }
 
-/** @throws when neither a daemon answers nor its lock is free */
-export async function openImageStore(config: Config): Promise<ImageStore> {
+/**
+ * `insistsOnRoot`: a daemon that answers on the socket and serves another root is not the one that is meant.
+ * @throws when neither a daemon answers nor its lock is free
+ */
+export async function openImageStore(
+  config: Config,
+  { insistsOnRoot }: { insistsOnRoot: boolean },
+): Promise<ImageStore> {
   const remote = connectDaemon(config.server.socketPath);
-  if (await remote.answers()) return remote.store;
+  const served = await remote.root();
+  if (served.answers && !(insistsOnRoot && served.root !== undefined && served.root !== config.root))
+    return remote.store;
   await remote.store.close();
   mkdirSync(config.root, { recursive: true, mode: 0o711 });
   const lock = await lockForLife(join(config.root, 'lock'));
   if (!lock) {
+    const answers = served.answers ? `; the one on ${config.server.socketPath} serves ${served.root}` : '';
     throw new Error(
-      `a daemon holds ${config.root} and does not answer on ${config.server.socketPath}: name its socket with --address`,
+      `a daemon holds ${config.root} and does not answer on ${config.server.socketPath}${answers}: name its socket with --address`,
     );
   }
   return openDirectly(config, () => lock.release());
@@ -99,11 +109,20 @@ async function openDirectly(config: Config, release: () => void): Promise<ImageS
 
 type Callback<T> = (error: ServiceError | null, response: T) => void;
 
-function connectDaemon(socketPath: string): { store: ImageStore; answers(): Promise<boolean> } {
-  const { ImageService } = loadContract();
+interface Served {
+  answers: boolean;
+  /** undefined when it does not say, as others than cri-ts. */
+  root?: string | undefined;
+}
+
+const shownConfigSchema = z.object({ root: z.string() });
+
+function connectDaemon(socketPath: string): { store: ImageStore; root(): Promise<Served> } {
+  const { ImageService, RuntimeService } = loadContract();
   const { Images } = loadOperatorContract();
   const options = { 'grpc.max_receive_message_length': 64 << 20 };
   const cri = new ImageService(`unix:${socketPath}`, credentials.createInsecure(), options);
+  const runtime = new RuntimeService(`unix:${socketPath}`, credentials.createInsecure(), options);
   const own = new Images(`unix:${socketPath}`, credentials.createInsecure(), options);
 
   function unary<T>(client: Client, method: string, request: object): Promise<T> {
@@ -168,20 +187,28 @@ function connectDaemon(socketPath: string): { store: ImageStore; answers(): Prom
     },
     async close() {
       cri.close();
+      runtime.close();
       own.close();
     },
   };
   return {
     store,
-    answers: () =>
+    root: () =>
       new Promise(resolve => {
-        const call = Reflect.get(cri, 'ImageFsInfo') as (
+        const call = Reflect.get(runtime, 'Status') as (
           request: object,
-          callback: Callback<unknown>,
+          callback: Callback<StatusResponse>,
         ) => void;
-        call.call(cri, {}, error => resolve(error?.code !== status.UNAVAILABLE));
+        call.call(runtime, { verbose: true }, (error, response) => {
+          const answers = error?.code !== status.UNAVAILABLE;
+          resolve({ answers, root: error ? undefined : shownRoot(response.info.config) });
+        });
       }),
   };
+}
+
+function shownRoot(config: string | undefined): string | undefined {
+  return shownConfigSchema.safeParse(JSON.parse(config ?? '{}')).data?.root;
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -118,7 +118,8 @@ function verb(parent: Command, usage: string, description: string): Command {
 
 async function withStore(options: Common, use: (store: ImageStore) => Promise<void>): Promise<void> {
   const { json: _json, quiet: _quiet, ...flags } = options;
-  const store = await openImageStore(loadFromFlags(pickConfigFlags(flags)).config);
+  const { config } = loadFromFlags(pickConfigFlags(flags));
+  const store = await openImageStore(config, { insistsOnRoot: flags.root !== undefined });
   try {
     await use(store);
   } finally {

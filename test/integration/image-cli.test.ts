@@ -233,6 +233,16 @@ describe('cri-ts image through the daemon', () => {
   it('does all its verbs', everyVerb);
   it('pulls', pulls);
 
+  it('leaves a daemon alone that serves another root than the one that is asked for', async () => {
+    const other = ['--root', join(directory, 'other'), '--state', join(directory, 'other-state')];
+    expect(await run('import', ...other, join(directory, 'layout'))).toMatchObject({ code: 0 });
+    expect((await run('list', ...other)).stdout).toContain('app');
+    expect((await run('list')).stdout).not.toContain('app');
+    const same = ['--root', join(directory, 'root')];
+    expect(await run('import', ...same, join(directory, 'layout'))).toMatchObject({ code: 0 });
+    expect((await run('list')).stdout).toContain('app');
+  });
+
   it('answers CRI clients as containerd does', async () => {
     const cri = connectCri(join(directory, 'cri.sock'));
     const registry = await startRegistry();
