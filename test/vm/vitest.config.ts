@@ -5,7 +5,8 @@ import { configDefaults, defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/{vm,integration}/**/*.test.ts'],
-    exclude: [...configDefaults.exclude, '**/image-beside-containerd.test.ts'], // there is no containerd in there
+    // There is no containerd in there, and no packages of nginx.
+    exclude: [...configDefaults.exclude, '**/image-{beside-containerd,nginx}.test.ts'],
     fileParallelism: false,
     isolate: false,
     testTimeout: 600_000,
