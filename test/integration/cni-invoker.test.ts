@@ -383,7 +383,8 @@ if (inside)
       await writeFile(join(made.confDir, '10-bridge.conf'), '{ broken');
       for (let i = 0; i < 2; i++) await made.invoker.delAll(blue);
       expect(await reservations('bridge')).toEqual([]);
-      expect(await sh('ip -br link')).not.toContain('veth');
+      // The kernel removes what is in a namespace some time after its last user has gone.
+      await expect.poll(() => sh('ip -br link'), { timeout: 30_000 }).not.toContain('veth');
     });
 
     it('are undone after an ADD that was cut short by a kill', async () => {
