@@ -1,7 +1,7 @@
 // What `cri-ts image` works on. A running daemon owns the store and is asked over its socket, so that what it
 // knows stays true; without one, the command takes the daemon's lock and opens the store itself.
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Client, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { z } from 'zod';
 import type { Config } from '../config/index.ts';
@@ -48,8 +48,8 @@ export async function openImageStore(
 ): Promise<ImageStore> {
   const remote = connectDaemon(config.server.socketPath);
   const served = await remote.root();
-  if (served.answers && !(insistsOnRoot && served.root !== undefined && served.root !== config.root))
-    return remote.store;
+  const isOther = served.root !== undefined && resolve(served.root) !== resolve(config.root);
+  if (served.answers && !(insistsOnRoot && isOther)) return remote.store;
   await remote.store.close();
   mkdirSync(config.root, { recursive: true, mode: 0o711 });
   const lock = await lockForLife(join(config.root, 'lock'));

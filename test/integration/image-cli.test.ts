@@ -238,7 +238,7 @@ describe('cri-ts image through the daemon', () => {
     expect(await run('import', ...other, join(directory, 'layout'))).toMatchObject({ code: 0 });
     expect((await run('list', ...other)).stdout).toContain('app');
     expect((await run('list')).stdout).not.toContain('app');
-    const same = ['--root', join(directory, 'root')];
+    const same = ['--root', `${join(directory, 'root')}/`];
     expect(await run('import', ...same, join(directory, 'layout'))).toMatchObject({ code: 0 });
     expect((await run('list')).stdout).toContain('app');
   });
