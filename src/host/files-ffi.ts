@@ -66,19 +66,35 @@ export function setXattr(path: string, name: string, value: Uint8Array): void {
 
 /** Value of an extended attribute, or undefined when `path` has none of that name. @throws HostError */
 export function getXattr(path: string, name: string): Buffer | undefined {
-  const ask = (value: Buffer | null) =>
-    check(
-      Number(calls.lgetxattr(cString(path), name, value, value?.length ?? 0)),
-      'lgetxattr',
-      `reading attribute ${name} of ${path}`,
-    );
   try {
-    return filled(ask);
+    return readXattr(path, name);
   } catch (error) {
     if (error instanceof HostError && (error.code === 'ENODATA' || error.code === 'EOPNOTSUPP'))
       return undefined;
     throw error;
   }
+}
+
+/** Whether the file system of `path` can hold attributes of the class of `name`, such as `user.`. @throws HostError */
+export function holdsXattr(path: string, name: string): boolean {
+  try {
+    readXattr(path, name);
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+    if (error.code === 'EOPNOTSUPP') return false;
+    if (error.code !== 'ENODATA') throw error;
+  }
+  return true;
+}
+
+function readXattr(path: string, name: string): Buffer {
+  return filled(value =>
+    check(
+      Number(calls.lgetxattr(cString(path), name, value, value?.length ?? 0)),
+      'lgetxattr',
+      `reading attribute ${name} of ${path}`,
+    ),
+  );
 }
 
 /** Names of the extended attributes of `path` itself. @throws HostError */

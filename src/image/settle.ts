@@ -16,9 +16,7 @@ import { CriError } from '../errors.ts';
 import { deviceNumbers } from '../host/device-numbers.ts';
 import { fileTypes, getXattr, listXattrs, mknod, setTimes, setXattr } from '../host/files-ffi.ts';
 import { copySparse } from '../host/sparse-files.ts';
-import { fsPath, readable, type Unsettled } from './unpack.ts';
-
-const opaqueAttribute = 'trusted.overlay.opaque';
+import { fsPath, isOpaque, isWhiteout, readable, type Unsettled } from './unpack.ts';
 
 /** Completes the layer in `layer`; `lower` are the layers below it, the nearest first. Absolute paths. */
 export function settleLayer(layer: string, lower: readonly string[], unsettled: Unsettled): void {
@@ -59,9 +57,6 @@ function findBelow(lower: readonly string[], path: string): Found | undefined {
 function statOf(path: string): Stats | undefined {
   return lstatSync(fsPath(path), { throwIfNoEntry: false });
 }
-
-const isWhiteout = (stat: Stats): boolean => stat.isCharacterDevice() && stat.rdev === 0;
-const isOpaque = (path: string): boolean => getXattr(path, opaqueAttribute)?.toString() === 'y';
 
 function copyMetadata(from: string, to: string, stat: Stats): void {
   lchownSync(fsPath(to), stat.uid, stat.gid);

@@ -26,12 +26,13 @@ import {
   openSync,
   readlinkSync,
   rmSync,
+  type Stats,
   symlinkSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
 import { CriError, codeOf } from '../errors.ts';
-import { fileTypes, mknod, setTimes, setXattr } from '../host/files-ffi.ts';
+import { fileTypes, getXattr, mknod, setTimes, setXattr } from '../host/files-ffi.ts';
 import type { TarHandler, TarHeader } from './tar/reader.ts';
 
 /** What of a layer depends on the layers below it. Paths are relative to the layer, one byte a character. */
@@ -49,9 +50,9 @@ export interface Unpacker extends TarHandler {
   abandon(): void;
 }
 
-const opaqueMark = '.wh..wh..opq';
-const whiteoutPrefix = '.wh.';
-const whiteoutMeta = '.wh..wh.';
+export const opaqueMark = '.wh..wh..opq';
+export const whiteoutPrefix = '.wh.';
+export const whiteoutMeta = '.wh..wh.';
 const opaqueAttribute = 'trusted.overlay.opaque';
 const maxLinkHops = 40;
 /** Bits that a new file may lose to the usual umask, or that creat(2) does not set at all. */
@@ -61,6 +62,16 @@ interface DirectoryState {
   /** The archive has an entry for it. */
   explicit: boolean;
   mtimeNs: bigint | undefined;
+}
+
+/** Whether what a layer holds is a whiteout: it hides what has its name in the layers below. */
+export function isWhiteout(stat: Stats | BigIntStats): boolean {
+  return stat.isCharacterDevice() && BigInt(stat.rdev) === 0n;
+}
+
+/** Whether the directory of a layer, a latin1 path, does not merge with those of its name in the layers below. */
+export function isOpaque(path: string): boolean {
+  return getXattr(path, opaqueAttribute)?.toString() === 'y';
 }
 
 /** The path as node:fs wants it: plain when it is ASCII, else the bytes it stands for. */
@@ -156,7 +167,6 @@ export function createUnpacker(rootPath: string): Unpacker {
     directories.set(path, { explicit, mtimeNs: undefined });
   }
 
-  const isWhiteout = (found: BigIntStats): boolean => found.isCharacterDevice() && found.rdev === 0n;
   const markOpaque = (path: string): void => setXattr(absolute(path), opaqueAttribute, Buffer.from('y'));
 
   /** `.wh.NAME`: hides NAME of the layers below (image-spec, layer.md, "Whiteouts"). */

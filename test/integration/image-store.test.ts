@@ -1,11 +1,22 @@
 // Images out of archives, into shared layers, under containers, and away again.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fileTypes, mknod, setXattr } from '../../src/host/files-ffi.ts';
 import { mount as bindMount } from '../../src/host/mount.ts';
 import {
   filesLike,
@@ -648,6 +659,100 @@ describe('the life of content', () => {
       'it is missing',
       expect.stringMatching(/surplus is not in the archive/),
     ]);
+  });
+
+  it('names whiteouts, opaque marks, attributes and devices that are not as the archive has them', async () => {
+    const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
+    const layer = layerOf(
+      await makeTar([
+        { name: 'd/', type: 'directory' },
+        { name: 'd/.wh..wh..opq', content: '' },
+        { name: 'd/.wh.gone', content: '' },
+        { name: '.wh.replaced', content: '' },
+        { name: 'replaced/', type: 'directory' },
+        { name: 'replaced/.wh..wh..opq', content: '' },
+        { name: 'replaced/child/file', content: '' },
+        { name: '.wh.both', content: '' },
+        { name: 'both', content: '' },
+        { name: 'was-directory/', type: 'directory' },
+        { name: 'was-directory/.wh.child', content: '' },
+        { name: 'was-directory', content: '' },
+        { name: 'to-d', type: 'symlink', linkname: 'd' },
+        { name: 'to-d/.wh.through', content: '' },
+        {
+          name: 'ping',
+          content: '',
+          pax: {
+            'SCHILY.xattr.security.capability': capability.toString('latin1'),
+            'SCHILY.xattr.user.note': 'hi',
+            'SCHILY.xattr.trusted.note': 'hi',
+          },
+        },
+        { name: 'tty', type: 'character-device', devmajor: 5, devminor: 1 },
+      ]),
+    );
+    await test.images.import(await layoutOf(makeImage([layer])));
+    const at = (name: string) => join(test.root, 'layers/1', name);
+    const whiteout = (name: string) => mknod(at(name), fileTypes.char, 0, 0);
+    const opaque = (name: string, value: string) =>
+      setXattr(at(name), 'trusted.overlay.opaque', Buffer.from(value));
+    const reason = async () => (await test.images.verify()).map(damage => damage.reason);
+    expect(await reason()).toEqual([]);
+    const damages: [harm: () => void, mend: () => void, said: RegExp][] = [
+      [() => rmSync(at('d/gone')), () => whiteout('d/gone'), /d\/gone is missing: a whiteout/],
+      [
+        () => {
+          rmSync(at('d/gone'));
+          writeFileSync(at('d/gone'), '');
+        },
+        () => {
+          rmSync(at('d/gone'));
+          whiteout('d/gone');
+        },
+        /d\/gone is not a whiteout/,
+      ],
+      [() => opaque('d', 'n'), () => opaque('d', 'y'), / d is not opaque/],
+      [
+        () => {
+          renameSync(at('replaced'), at('aside'));
+          writeFileSync(at('replaced'), '');
+        },
+        () => {
+          rmSync(at('replaced'));
+          renameSync(at('aside'), at('replaced'));
+        },
+        /replaced is of another type/,
+      ],
+      [() => opaque('replaced', 'n'), () => opaque('replaced', 'y'), /replaced is not opaque/],
+      [() => whiteout('surplus'), () => rmSync(at('surplus')), /surplus is not in the archive/],
+      [
+        () => setXattr(at('ping'), 'user.note', Buffer.from('ho')),
+        () => setXattr(at('ping'), 'user.note', Buffer.from('hi')),
+        /ping has not the attribute user\.note/,
+      ],
+      [
+        () => chownSync(at('ping'), 0, 0), // drops the capability
+        () => setXattr(at('ping'), 'security.capability', capability),
+        /ping has not the attribute security\.capability/,
+      ],
+      [
+        () => {
+          rmSync(at('tty'));
+          mknod(at('tty'), fileTypes.char | 0o644, 5, 2);
+        },
+        () => {
+          rmSync(at('tty'));
+          mknod(at('tty'), fileTypes.char | 0o644, 5, 1);
+        },
+        /tty is device 5:2, not 5:1/,
+      ],
+    ];
+    for (const [harm, mend, said] of damages) {
+      harm();
+      expect(await reason()).toEqual([expect.stringMatching(said)]);
+      mend();
+      expect(await reason()).toEqual([]);
+    }
   });
 
   it('exports what skopeo and another store can read', async () => {
