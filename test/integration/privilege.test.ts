@@ -411,7 +411,7 @@ describe('the memory of the daemon', () => {
   it('is not filled by the log of a container', async () => {
     const grown = await growth(async () => {
       const id = await node.runContainer(pod, flood(100));
-      await node.untilExited(id);
+      await node.untilExited(id, 240_000);
     });
     expect(grown).toBeLessThan(64);
   });

@@ -90,7 +90,8 @@ export interface TestNode {
   status(containerId: string): Promise<ContainerStatus>;
   /** ExecSync of a shell script; its standard output, trimmed. */
   exec(containerId: string, script: string): Promise<string>;
-  untilExited(containerId: string): Promise<ContainerStatus>;
+  /** Its status once it has exited. Throws after a minute, or `patienceMs`. */
+  untilExited(containerId: string, patienceMs?: number): Promise<ContainerStatus>;
   logLines(containerId: string): Promise<string[]>;
   /** Removes every pod and container. */
   removeAll(): Promise<void>;
@@ -234,11 +235,15 @@ export async function startNode(options: NodeOptions = {}): Promise<TestNode> {
       const { stdout } = await node.cri.ExecSync({ containerId, cmd: ['sh', '-c', script], timeout: 60 });
       return Buffer.from(stdout).toString().trim();
     },
-    untilExited: containerId =>
-      until(`${containerId} has exited`, async () => {
-        const status = await node.status(containerId);
-        return status.state === 'CONTAINER_EXITED' ? status : undefined;
-      }),
+    untilExited: (containerId, patienceMs) =>
+      until(
+        `${containerId} has exited`,
+        async () => {
+          const status = await node.status(containerId);
+          return status.state === 'CONTAINER_EXITED' ? status : undefined;
+        },
+        patienceMs,
+      ),
     async logLines(containerId) {
       const { logPath } = await node.status(containerId);
       const text = await readFile(logPath, 'utf8');
