@@ -78,6 +78,13 @@ describe('seccomp', () => {
     const localhost = { profileType: 'Localhost', localhostRef: profile } as const;
     expect(await lines({ seccomp: localhost, apparmor: unconfined })).toEqual(['Seccomp:\t2', 'unshared']);
   });
+
+  it('is none where none is asked for: the service passes no filter on', async () => {
+    const script = 'grep -E "^(Seccomp|NoNewPrivs):" /proc/self/status; busybox linux32 busybox uname -m';
+    const nothing = ['NoNewPrivs:\t0', 'Seccomp:\t0', 'i686'];
+    expect((await node.output(pod, script, secured({ seccomp: unconfined }))).lines).toEqual(nothing);
+    expect((await node.output(pod, script)).lines).toEqual(nothing);
+  });
 });
 
 describe.each(['runc', 'crun'])('a pod with a user namespace, with %s', handler => {
