@@ -1,6 +1,7 @@
 // Statistics of containers and pods: CPU, memory, swap, pressure and tasks from their cgroups, traffic from the pod's
 // network devices, writable layers from the last measurement. Reading is synchronous and cheap, so that a list of a
 // hundred containers is answered in milliseconds; what takes longer runs in periods of its own.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { StatsConfig } from '../config/types.ts';
 import { type Container, nowNs } from '../container/container.ts';
 import type { Containers } from '../container/containers.ts';
@@ -63,6 +64,9 @@ export interface StatsOptions {
 const restMs = 60_000;
 /** Periods from one sample to the next, then. */
 const periodsAtRest = 10;
+
+/** How long metrics wait for layers that were never measured. */
+const newLayersWaitMs = 500;
 
 export function createStats(options: StatsOptions): Stats {
   const { config, layerDirectory, cgroups } = options;
@@ -154,7 +158,11 @@ export function createStats(options: StatsOptions): Stats {
           );
         });
     },
-    metrics: () => metricsReader.read(ready(), running()),
+    async metrics() {
+      // A large layer is in the next answer.
+      await Promise.race([layers.measureNew(), sleep(newLayersWaitMs, undefined, { ref: false })]);
+      return metricsReader.read(ready(), running());
+    },
     layerDirectory,
     measureNewLayers: () => layers.measureNew(),
     close() {

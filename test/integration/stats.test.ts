@@ -360,6 +360,14 @@ describe('metrics', () => {
     ]);
   });
 
+  it('tell of the writable layer of a container that has just started', async () => {
+    const pod = await node.runPod();
+    const id = await node.runContainer(pod, 'sleep 1000');
+    const { podMetrics } = await node.cri.ListPodSandboxMetrics();
+    const [labels] = await labelled(podMetrics[0], 'container_fs_usage_bytes');
+    expect(labels).toMatchObject({ name: id });
+  });
+
   it('say what is asked of the container, and what it does', async () => {
     const pod = await node.runPod();
     const id = await node.runContainer(pod, 'sleep 1000 & nc -l -p 80 & wait', {

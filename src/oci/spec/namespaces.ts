@@ -27,6 +27,15 @@ export function userMappings(
       if (uids.length !== 1 || gids.length !== 1) {
         refuse(subject, field, 'mode POD needs one mapping of user ids and one of group ids');
       }
+      for (const [name, [mapping]] of Object.entries({ uids, gids })) {
+        if (mapping?.containerID !== 0) {
+          refuse(
+            subject,
+            `${field}.${name}`,
+            `id 0 of the container, root, is not mapped: ${JSON.stringify(mapping)}`,
+          );
+        }
+      }
       return { uids, gids };
     default:
       return refuse(subject, `${field}.mode`, `${asked.mode} is not supported; use POD or NODE`);

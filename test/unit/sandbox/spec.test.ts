@@ -99,8 +99,19 @@ test('in a user namespace without nobody, pause is its root', async () => {
   });
 });
 
+const whole = { containerId: 0, hostId: 100_000, length: 65_536 };
+const rootless = { containerId: 1, hostId: 100_000, length: 65_536 };
+
 test.each([
   [{ mode: 'POD' as const, uids: [], gids: [] }, 'needs one mapping'],
+  [
+    { mode: 'POD' as const, uids: [rootless], gids: [whole] },
+    'uids: id 0 of the container, root, is not mapped',
+  ],
+  [
+    { mode: 'POD' as const, uids: [whole], gids: [rootless] },
+    'gids: id 0 of the container, root, is not mapped',
+  ],
   [{ ...usernsOptions(0) }, 'length 0 is not positive'],
   [{ ...usernsOptions(5), mode: 'NODE' as const }, 'mode NODE has no mappings'],
   [{ ...usernsOptions(5), mode: 'CONTAINER' as const }, 'CONTAINER is not supported'],
