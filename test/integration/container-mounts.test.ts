@@ -352,8 +352,12 @@ describe('an image as a volume', () => {
     const before = layers();
     const image = { image: 'test/data:latest' };
     const id = await node.runContainer(pod, 'sleep 1000', mounted({ containerPath: '/data', image }));
+    const imageId = (await node.cri.ImageStatus({ image })).image?.id ?? 'it has no id';
     await node.cri.RemoveImage({ image });
     expect((await node.cri.ImageStatus({ image })).image).toBeNull();
+    expect((await node.status(id)).mounts).toMatchObject([
+      { containerPath: '/data', image: { image: 'test/data:latest', imageRef: imageId } },
+    ]);
     expect(await node.exec(id, 'cat /data/weights')).toBe('heavy');
     expect(layers()).toBe(before);
     await node.cri.RemoveContainer({ containerId: id });

@@ -8,6 +8,7 @@ import type {
   Container as ContainerMessage,
   ContainerState,
   ContainerStatus,
+  Mount,
 } from '../../cri-api/types.ts';
 import { matchesLabels } from './sandbox.ts';
 
@@ -58,12 +59,21 @@ export function toContainerStatus(container: Container): Loose<ContainerStatus> 
     message: container.message,
     labels: config.labels,
     annotations: config.annotations,
-    mounts: config.mounts,
+    mounts: mountsInUse(container),
     logPath: container.logPath ?? '',
     ...(container.resources ? { resources: { linux: container.resources } } : {}),
     user: { linux: { uid: user.uid, gid: user.gid, supplementalGroups: user.supplementalGroups } },
     stopSignal: signalName(container.stopSignal),
   };
+}
+
+/** As asked for; an image volume with the id of the image that is mounted, which its name may have left by now (KEP-5365). */
+function mountsInUse({ config: { mounts }, imageVolumes }: Container): Loose<Mount>[] {
+  const mounted = imageVolumes.values();
+  return mounts.map(mount => {
+    if (!mount.image?.image) return mount;
+    return { ...mount, image: { ...mount.image, imageRef: mounted.next().value?.imageId ?? '' } };
+  });
 }
 
 /** Whether a container passes a ListContainers filter. Ids may be prefixes; labels must all match. */
