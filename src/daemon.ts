@@ -137,6 +137,12 @@ export async function startDaemon({ config, version, log: plainLog }: DaemonOpti
     createHandlers(config, cgroups, telemetry),
     watchAllNetworks(config, log),
   ]);
+  if (facts.passedOn.length > 0) {
+    log.warn(
+      { passedOn: facts.passedOn },
+      'the daemon was started with restrictions that every container inherits, privileged ones too; look at its service unit',
+    );
+  }
   const faults = faultObserver(process.env);
   const heap = startHeapCare();
   const engine = createEngine({

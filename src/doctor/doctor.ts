@@ -7,7 +7,7 @@ import { cniConfiguration } from './checks/cni.ts';
 import { kernelFeatures, kernelVersion } from './checks/kernel.ts';
 import { criSocket, neighbours } from './checks/neighbours.ts';
 import { bridgedTraffic, ipForwarding } from './checks/network.ts';
-import { capabilities, resourceLimits } from './checks/process.ts';
+import { capabilities, resourceLimits, restrictions } from './checks/process.ts';
 import { securityModules } from './checks/security.ts';
 import { directories, diskSpace } from './checks/storage.ts';
 import { swap } from './checks/swap.ts';
@@ -30,6 +30,7 @@ export const checks: readonly Check[] = [
   bridgedTraffic,
   swap,
   capabilities,
+  restrictions,
   resourceLimits,
   directories,
   diskSpace,

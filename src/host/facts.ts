@@ -35,6 +35,8 @@ export interface HostFacts {
   readonly apparmorEnabled: boolean;
   readonly selinuxEnabled: boolean;
   readonly seccompEnabled: boolean;
+  /** What this process was started with and cannot hand back, so that every container has it, too; in words. */
+  readonly passedOn: readonly string[];
   /** This process is not in the initial user namespace. */
   readonly inUserNamespace: boolean;
 }
@@ -62,8 +64,17 @@ export async function gatherHostFacts(): Promise<HostFacts> {
     apparmorEnabled: apparmor?.startsWith('Y') ?? false,
     selinuxEnabled: selinux,
     seccompEnabled: statusField(status, 'Seccomp') !== undefined,
+    passedOn: passedOn(status),
     inUserNamespace: uidMap !== undefined && !/^\s*0\s+0\s+4294967295\s*$/.test(uidMap),
   };
+}
+
+/** Restrictions in a `/proc/PID/status` that children inherit whatever their spec says (seccomp(2), prctl(2)). */
+export function passedOn(status: string): string[] {
+  return [
+    ...(statusField(status, 'Seccomp') === '2' ? ['a seccomp filter'] : []),
+    ...(statusField(status, 'NoNewPrivs') === '1' ? ['no_new_privs'] : []),
+  ];
 }
 
 async function gatherCgroupFacts(): Promise<HostFacts['cgroup']> {

@@ -1,4 +1,5 @@
 // What this process may do: it speaks for the daemon when it is started the same way.
+import { passedOn } from '../../host/facts.ts';
 import { type Check, type Finding, fail, info, ok, warn } from '../finding.ts';
 import type { HostView } from '../host-view.ts';
 
@@ -81,6 +82,22 @@ export const capabilities: Check = {
       );
     }
     return findings.length > 0 ? findings : [ok('all that are needed', 'pods are made with them')];
+  },
+};
+
+export const restrictions: Check = {
+  name: 'restrictions',
+  run: host => {
+    const found = passedOn(host.readText('/proc/self/status') ?? '');
+    const why = 'containers inherit them, privileged and unconfined ones too';
+    if (found.length === 0) return [ok('no seccomp filter, no no_new_privs', why)];
+    return [
+      warn(
+        `runs with ${found.join(' and ')}`,
+        why,
+        'Remove SystemCallFilter=, LockPersonality=, NoNewPrivileges= and other hardening from the service unit, or leave the container this runs in.',
+      ),
+    ];
   },
 };
 

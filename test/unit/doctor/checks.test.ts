@@ -385,6 +385,16 @@ describe('capabilities', () => {
   });
 });
 
+it('restrictions that containers inherit warn', async () => {
+  const status = (seccomp: number, noNewPrivs: number): FakeNode => ({
+    files: { '/proc/self/status': `Name:\tnode\nNoNewPrivs:\t${noNewPrivs}\nSeccomp:\t${seccomp}\n` },
+  });
+  expect(await lines('restrictions', status(0, 0))).toEqual(['ok no seccomp filter, no no_new_privs']);
+  expect(await lines('restrictions', status(2, 1))).toEqual([
+    'warn runs with a seccomp filter and no_new_privs',
+  ]);
+});
+
 it('low resource limits warn', async () => {
   const limits = (files: string) =>
     `Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 ${files}               files\nMax processes             9                 unlimited                processes\n`;

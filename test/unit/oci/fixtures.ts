@@ -25,6 +25,7 @@ export const host: HostFacts = {
   apparmorEnabled: false,
   selinuxEnabled: false,
   seccompEnabled: true,
+  passedOn: [],
   inUserNamespace: false,
 };
 
