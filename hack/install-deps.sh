@@ -15,8 +15,8 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 missing_packages() {
   wanted='runc:runc conmon:conmon catatonit:catatonit ip:iproute2 iptables:iptables unshare:util-linux mount:mount'
   [ -z "${1:-}" ] || wanted="$wanted nft:nftables"
-  [ "${1:-}" != test ] || wanted="$wanted skopeo:skopeo umoci:umoci docker-registry:docker-registry zstd:zstd openssl:openssl git:git"
-  [ "${1:-}" != vm ] || wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mke2fs:e2fsprogs cpio:cpio xz:xz-utils modprobe:kmod git:git"
+  [ "${1:-}" != test ] || wanted="$wanted skopeo:skopeo umoci:umoci docker-registry:docker-registry zstd:zstd openssl:openssl git:git ps:procps"
+  [ "${1:-}" != vm ] || wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mke2fs:e2fsprogs cpio:cpio xz:xz-utils modprobe:kmod systemctl:systemd git:git"
   for pair in $wanted; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || printf '%s ' "${pair#*:}"
   done

@@ -123,16 +123,16 @@ function createComparer(root: string): Comparer {
     }
   }
 
+  const opaqueDifference = (name: string) =>
+    stat(name)?.isDirectory() && isOpaque(`${root}/${name}`) ? undefined : 'is not opaque';
+
   function whiteoutDifference(name: string): string | undefined {
     const at = stat(name);
     if (!at) return 'is missing: a whiteout';
-    if (at.isDirectory()) return isOpaque(`${root}/${name}`) ? undefined : 'is not opaque';
+    if (at.isDirectory()) return opaqueDifference(name);
     if (isWhiteout(at) || seen.has(name) || underLink(name, seen)) return undefined;
     return 'is not a whiteout';
   }
-
-  const opaqueDifference = (name: string) =>
-    stat(name)?.isDirectory() && isOpaque(`${root}/${name}`) ? undefined : 'is not opaque';
 
   /** The first that is said of a name stays. */
   function notice(name: string, difference: string | undefined): void {

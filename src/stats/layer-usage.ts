@@ -1,5 +1,5 @@
 // What containers have written to their root file systems. Walking directories takes time, so it is done in a period of
-// its own, one container after another, and never while somebody waits.
+// its own, one container after another. Only for a layer that was never measured may somebody wait.
 import { nowNs } from '../container/container.ts';
 import type { DiskUsage } from '../image/jobs.ts';
 import { measureSmall } from '../image/measure-small.ts';
